@@ -1,0 +1,103 @@
+"""A BuildKit client in pure Python.
+
+.. code-block:: python
+
+    import buildkit_session as bk
+
+    async with bk.connect() as client:
+        await client.build(".", target="dist", outputs=[bk.output.local("out")])
+
+Names are imported when they are first used, so that ``import buildkit_session`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from buildkit_session import output
+    from buildkit_session.client import Build, BuildResult, Client, connect
+    from buildkit_session.engine.client import EngineInfo
+    from buildkit_session.engine.events import (
+        EngineText,
+        ImageId,
+        ProgressEvent,
+        Vertex,
+        VertexLog,
+        VertexStatus,
+        VertexWarning,
+    )
+    from buildkit_session.errors import (
+        BuildError,
+        ConnectionClosed,
+        EngineError,
+        EngineUnreachable,
+        FailedStep,
+        InputError,
+        LocalProtocolError,
+        ProtocolError,
+        RemoteProtocolError,
+        RpcError,
+        SessionError,
+        StreamReset,
+        TransferError,
+        UnsupportedError,
+        UpgradeRefused,
+    )
+
+__all__ = [
+    "Build",
+    "BuildError",
+    "BuildResult",
+    "Client",
+    "ConnectionClosed",
+    "EngineError",
+    "EngineInfo",
+    "EngineText",
+    "EngineUnreachable",
+    "FailedStep",
+    "ImageId",
+    "InputError",
+    "LocalProtocolError",
+    "ProgressEvent",
+    "ProtocolError",
+    "RemoteProtocolError",
+    "RpcError",
+    "SessionError",
+    "StreamReset",
+    "TransferError",
+    "UnsupportedError",
+    "UpgradeRefused",
+    "Vertex",
+    "VertexLog",
+    "VertexStatus",
+    "VertexWarning",
+    "connect",
+    "output",
+]
+
+__version__ = "0.1.0"
+
+_HOME = {
+    **dict.fromkeys(("Build", "BuildResult", "Client", "connect"), "client"),
+    **dict.fromkeys(("EngineInfo",), "engine.client"),
+    **dict.fromkeys(
+        ("EngineText", "ImageId", "ProgressEvent", "Vertex", "VertexLog", "VertexStatus", "VertexWarning"),
+        "engine.events",
+    ),
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "output":
+        return import_module("buildkit_session.output")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"buildkit_session.{_HOME.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,186 @@
+"""Every error this library raises on purpose.
+
+.. code-block:: text
+
+    SessionError
+    ├── ProtocolError              (not raised itself)
+    │   ├── LocalProtocolError     this side was asked to do something the protocol forbids
+    │   └── RemoteProtocolError    the peer did; carries the HTTP/2 code it is answered with
+    ├── StreamReset                one HTTP/2 stream ended early; says who ended it
+    ├── ConnectionClosed           the byte stream below is gone
+    ├── RpcError                   a gRPC status other than OK
+    ├── TransferError              files could not be sent or written; names the path
+    ├── InputError                 an argument, a file or a setting of the caller cannot be used
+    ├── EngineError                the Docker Engine refused; carries its HTTP status
+    │   ├── EngineUnreachable      nobody answers at the address
+    │   └── UpgradeRefused         the Engine did not switch protocols
+    ├── UnsupportedError           this daemon or this version of the library cannot do that
+    └── BuildError                 the build ran and failed; carries the failing step and its log
+
+Foreign exceptions are translated at one border each and chained with ``from``.
+Cancellation is never translated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = [
+    "BuildError",
+    "ConnectionClosed",
+    "EngineError",
+    "EngineUnreachable",
+    "FailedStep",
+    "InputError",
+    "LocalProtocolError",
+    "ProtocolError",
+    "RemoteProtocolError",
+    "RpcError",
+    "SessionError",
+    "StreamReset",
+    "TransferError",
+    "UnsupportedError",
+    "UpgradeRefused",
+    "first_cause",
+]
+
+
+def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The exception that ended a task group: the first of the group, however deep.
+
+    Raise it ``from error.__cause__``, which keeps its own cause and hides the group.
+    """
+    first = group.exceptions[0]
+    return first_cause(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+class SessionError(Exception):
+    """Root of every error this library raises on purpose."""
+
+
+class ProtocolError(SessionError):
+    """A rule of HTTP/2, gRPC or the session was broken. Raised only as one of its subclasses."""
+
+
+class LocalProtocolError(ProtocolError):
+    """This side was asked to do something the protocol forbids, such as sending after the end."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer broke a rule.
+
+    Attributes:
+        code: the HTTP/2 error code the peer is answered with (RFC 9113, section 7).
+    """
+
+    def __init__(self, message: str, *, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class StreamReset(SessionError):
+    """One HTTP/2 stream ended before its regular end; the connection lives on.
+
+    Attributes:
+        code: the HTTP/2 error code (RFC 9113, section 7).
+        by: who ended it. ``"library"`` is this side acting on its own, ``"user"`` acting on a call.
+    """
+
+    def __init__(self, code: int, *, by: Literal["peer", "library", "user"]) -> None:
+        super().__init__(f"stream reset by {by} with HTTP/2 code {code}")
+        self.code = code
+        self.by = by
+
+
+class ConnectionClosed(SessionError):
+    """The connection is gone; nothing more can be sent or received on it."""
+
+
+class RpcError(SessionError):
+    """A gRPC call ended with a status other than OK.
+
+    Raise it in a handler to choose the status and the text that the peer sees.
+
+    Attributes:
+        code: the gRPC status code, 1 to 16; unknown numbers from a peer are kept.
+        message: text for people; never put a secret or a local path in it.
+        details: a serialized ``google.rpc.Status``, or empty.
+    """
+
+    def __init__(self, code: int, message: str = "", *, details: bytes = b"") -> None:
+        super().__init__(f"gRPC status {int(code)}: {message}" if message else f"gRPC status {int(code)}")
+        self.code = code
+        self.message = message
+        self.details = details
+
+
+class TransferError(SessionError):
+    """Files could not be sent or written.
+
+    Attributes:
+        path: the entry it happened at, relative to the root of the transfer, or ``None``.
+    """
+
+    def __init__(self, message: str, *, path: bytes | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class InputError(SessionError, ValueError):
+    """An argument, a file or a setting of the caller cannot be used; the text says what to do next."""
+
+
+class EngineError(SessionError):
+    """The Docker Engine refused a request.
+
+    Attributes:
+        status: the HTTP status, or ``None`` when there was no answer.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class EngineUnreachable(EngineError):
+    """Nobody answers at the address; the text names the address, where it came from and what to try."""
+
+
+class UpgradeRefused(EngineError):
+    """The Engine did not switch protocols on ``/session``."""
+
+
+class UnsupportedError(SessionError):
+    """This daemon, or this version of the library, cannot do what was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedStep:
+    """The step a build failed at.
+
+    Attributes:
+        name: as displayed, such as ``[2/5] RUN make``.
+        digest: of the vertex, ``sha256:...``.
+        error: the daemon's text for this step.
+        log: the last lines the step printed, oldest first, decoded with replacement.
+    """
+
+    name: str
+    digest: str
+    error: str
+    log: tuple[str, ...]
+
+
+class BuildError(SessionError):
+    """The daemon ran the build and it failed.
+
+    Attributes:
+        message: the daemon's text.
+        step: the failing step with the end of its log, or ``None`` when no step was named.
+    """
+
+    def __init__(self, message: str, *, step: FailedStep | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.step = step
