@@ -1,0 +1,111 @@
+"""One call, as its handler sees it: messages in, messages out, metadata."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+from buildkit_session.errors import RpcError, SessionError
+from buildkit_session.grpc.envelope import Unpacker, pack
+from buildkit_session.grpc.status import Status, status_trailers
+
+if TYPE_CHECKING:
+    from buildkit_session.grpc.codec import Codec
+    from buildkit_session.grpc.metadata import Metadata
+    from buildkit_session.http2.connection import Stream
+
+__all__ = ["Call"]
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+RESPONSE_HEADERS: Final = [(b":status", b"200"), (b"content-type", b"application/grpc")]
+
+
+class Call(Generic[Request, Response]):
+    """A call being served. Requests and responses are of the types that the route selected for this stream.
+
+    Attributes:
+        method: the path of the method, as the route spells it.
+        metadata: what the caller sent along.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        *,
+        method: str,
+        metadata: Metadata,
+        request: Codec[Request],
+        response: Codec[Response],
+    ) -> None:
+        self.method = method
+        self.metadata = metadata
+        self._stream = stream
+        self._request = request
+        self._response = response
+        self._unpacker = Unpacker()
+        self._received: deque[Request] = deque()
+        self._headers_sent = False
+
+    def __repr__(self) -> str:
+        return f"<Call {self.method} on {self._stream!r}>"
+
+    async def recv(self) -> Request | None:
+        """Return the next request, or ``None`` when the caller has sent its last one.
+
+        Raises:
+            RpcError: a message cannot be accepted or decoded, or the stream ended inside one.
+            StreamReset: the caller gave the call up, and every request before that was returned.
+            ConnectionClosed: the connection ended.
+        """
+        if not self._received:
+            self._received.extend(await self.recv_many())
+        return self._received.popleft() if self._received else None
+
+    async def recv_many(self) -> list[Request]:
+        """Return all requests that have arrived, waiting for at least one; ``[]`` after the last.
+
+        Raises: as :meth:`recv`.
+        """
+        if self._received:
+            ready = list(self._received)
+            self._received.clear()
+            return ready
+        while True:
+            data = await self._stream.receive()
+            if not data:
+                self._unpacker.check_end()
+                return []
+            if bodies := self._unpacker.feed(data):
+                return [self._decode(body) for body in bodies]
+
+    async def send(self, message: Response) -> None:
+        """Send a response; waits while the peer or the connection is slower than this side.
+
+        Raises:
+            StreamReset: the caller gave the call up.
+            ConnectionClosed: the connection ended.
+        """
+        body = self._response.encode(message)
+        self._send_headers()
+        await self._stream.send(pack(body))
+
+    def finish(self, code: int, message: str = "", details: bytes = b"") -> None:
+        """Send the status, which ends the call. Without a response before it, both go in one frame."""
+        trailers = status_trailers(code, message, details)
+        self._stream.send_trailers(trailers if self._headers_sent else RESPONSE_HEADERS + trailers)
+
+    def _send_headers(self) -> None:
+        if not self._headers_sent:
+            self._headers_sent = True
+            self._stream.send_headers(RESPONSE_HEADERS)
+
+    def _decode(self, body: bytes) -> Request:
+        try:
+            return self._request.decode(body)
+        except SessionError:
+            raise
+        except Exception as error:  # a codec may raise anything on what the peer sent
+            text = f"cannot decode a request of {len(body)} bytes"
+            raise RpcError(Status.INTERNAL, text) from error

@@ -1,0 +1,27 @@
+"""The ``grpc-timeout`` header."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from buildkit_session.errors import RpcError
+from buildkit_session.grpc.status import Status
+
+__all__ = ["parse_timeout"]
+
+_TIMEOUT: Final = re.compile(rb"([0-9]{1,8})([HMSmun])")
+_SECONDS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+
+
+def parse_timeout(value: bytes) -> float:
+    """Return a timeout in seconds from its wire form, such as ``29999954u``; zero has expired.
+
+    Raises:
+        RpcError: INTERNAL, the value is malformed (what gRPC servers answer).
+
+    Source: grpc/grpc:doc/PROTOCOL-HTTP2.md (Timeout: at most 8 digits and a unit).
+    """
+    if (match := _TIMEOUT.fullmatch(value)) is None:
+        raise RpcError(Status.INTERNAL, "malformed grpc-timeout")
+    return int(match[1]) * _SECONDS[match[2]]

@@ -1,0 +1,146 @@
+"""Serves the streams of a connection through a router: one task a call, deadlines, cancellation, status."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from buildkit_session.errors import ConnectionClosed, RpcError, StreamReset
+from buildkit_session.grpc.call import RESPONSE_HEADERS, Call
+from buildkit_session.grpc.deadline import parse_timeout
+from buildkit_session.grpc.metadata import Metadata
+from buildkit_session.grpc.status import Status, status_trailers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anyio.abc import TaskGroup
+
+    from buildkit_session.grpc.router import Route, Router
+    from buildkit_session.http2.connection import Stream
+
+__all__ = ["Server"]
+
+MAX_HANDLERS: Final = 1000
+"""Handlers running at once, those of reset streams that still clean up included: four times the open streams."""
+
+CANCEL: Final = 8
+REFUSED_STREAM: Final = 7
+
+log = logging.getLogger("buildkit_session.grpc")
+
+
+class Server:
+    """Gives every new stream a task in ``task_group``.
+
+    Args:
+        router: finds handlers; may grow while serving.
+        task_group: owns the calls; cancelling it resets the streams that are open.
+        on_error: told of every call that did not end with OK by this side's doing: its path and the exception.
+            The peer is told an exception's text only if it is an :class:`RpcError`; others may hold paths or secrets.
+    """
+
+    def __init__(
+        self, router: Router, task_group: TaskGroup, *, on_error: Callable[[str, Exception], None] | None = None
+    ) -> None:
+        self._router = router
+        self._task_group = task_group
+        self._on_error = on_error
+        self._running = 0
+
+    def accept(self, stream: Stream) -> None:
+        """Start to serve a stream. Never waits, so that it can be called from the reader."""
+        if self._running >= MAX_HANDLERS:
+            stream.reset(REFUSED_STREAM)
+            return
+        self._running += 1
+        self._task_group.start_soon(self._serve, stream, name=f"stream {stream.id}")
+
+    async def _serve(self, stream: Stream) -> None:
+        try:
+            if (refusal := _refusal(stream)) is not None:
+                stream.send_trailers([(b":status", refusal)])
+                return
+            await self._serve_grpc(stream)
+        except anyio.get_cancelled_exc_class():
+            stream.reset(CANCEL)
+            raise
+        finally:
+            self._running -= 1
+
+    async def _serve_grpc(self, stream: Stream) -> None:
+        path = _header(stream, b":path").decode("utf-8", "replace")
+        call: Call[Any, Any] | None = None
+        try:
+            route = self._router.find(path)
+            if route is None:
+                raise RpcError(Status.UNIMPLEMENTED, f"unknown method {path[:200]}")
+            call, seconds = _open_call(stream, route)
+            await _run(stream, route, call, seconds)
+            status = RpcError(Status.OK)
+        except (StreamReset, ConnectionClosed) as error:
+            log.debug("< %s %s", path, error)
+            self._report(path, error)
+            return
+        except RpcError as error:
+            status = error
+            self._report(path, error)
+        except Exception as error:
+            log.debug("! %s", path, exc_info=True)
+            status = RpcError(Status.INTERNAL, f"the client failed: {type(error).__name__}")
+            self._report(path, error)
+        log.debug("> %s %d %s", path, status.code, status.message)
+        if call is not None:
+            call.finish(status.code, status.message, status.details)
+        else:
+            stream.send_trailers(RESPONSE_HEADERS + status_trailers(status.code, status.message))
+
+    def _report(self, path: str, error: Exception) -> None:
+        if self._on_error is not None:
+            self._on_error(path, error)
+
+
+async def _run(stream: Stream, route: Route, call: Call[Any, Any], seconds: float | None) -> None:
+    """Run the handler until it ends, its deadline passes or the peer resets the stream."""
+    with anyio.move_on_after(seconds) as deadline, anyio.CancelScope() as until_reset:
+        if not route.ends_itself:
+            stream.on_reset = until_reset.cancel
+        stream.raise_if_failed()
+        await route.handler(call)
+    stream.on_reset = None
+    if until_reset.cancelled_caught:
+        stream.raise_if_failed()
+    if deadline.cancelled_caught:
+        raise RpcError(Status.DEADLINE_EXCEEDED, "deadline exceeded")
+
+
+def _open_call(stream: Stream, route: Route) -> tuple[Call[Any, Any], float | None]:
+    """Read what the headers say; returns the call and its timeout in seconds."""
+    encoding = _header(stream, b"grpc-encoding")
+    if encoding not in (b"", b"identity"):
+        raise RpcError(Status.UNIMPLEMENTED, "compressed messages are not accepted")
+    value = _header(stream, b"grpc-timeout")
+    metadata = Metadata(stream.headers)
+    codecs = route.select(metadata)
+    call: Call[Any, Any] = Call(
+        stream, method=route.path, metadata=metadata, request=codecs.request, response=codecs.response
+    )
+    return call, parse_timeout(value) if value else None
+
+
+def _refusal(stream: Stream) -> bytes | None:
+    """The HTTP status for a request that is not gRPC at all.
+
+    Source: grpc/grpc:doc/PROTOCOL-HTTP2.md (Requests).
+    """
+    if _header(stream, b":method") != b"POST":
+        return b"405"
+    if not _header(stream, b"content-type").startswith(b"application/grpc"):
+        return b"415"
+    return None
+
+
+def _header(stream: Stream, name: bytes) -> bytes:
+    return next((value for key, value in stream.headers if key == name), b"")

@@ -1,0 +1,353 @@
+"""Moves the bytes of one HTTP/2 connection between an asyncio transport and the core, and lets tasks use its streams.
+
+The reader never waits for anyone: bytes go into the core, events to the streams, and whoever waits is woken. Waiting is
+all on the streams' side: :meth:`Stream.receive` for bytes, :meth:`Stream.send` for room. What bounds memory is the
+stream window in one direction and ``SEND_BUFFER`` a stream in the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from buildkit_session.errors import ConnectionClosed, RemoteProtocolError, StreamReset
+from buildkit_session.http2.core import NO_ERROR, Core
+from buildkit_session.http2.events import (
+    DataReceived,
+    Event,
+    GoAwayReceived,
+    Headers,
+    StreamEnded,
+    StreamOpened,
+    StreamResetReceived,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Connection", "Stream"]
+
+SEND_BUFFER: Final = 128 * 1024
+"""Bytes one stream may have waiting before :meth:`Stream.send` waits."""
+
+READ_SIZE: Final = 128 * 1024
+WRITE_SIZE: Final = 64 * 1024
+CONTROL_BACKLOG: Final = 64 * 1024
+"""Bytes of unsent control frames above which a peer that reads nothing is not read from either."""
+
+log = logging.getLogger("buildkit_session.http2")
+
+
+class Stream:
+    """One HTTP/2 stream, for the task that serves it. Made by :class:`Connection`.
+
+    Attributes:
+        id: the stream's number.
+        headers: the request's header fields, pseudo-headers included.
+        on_reset: called once, synchronously, when the peer resets the stream or the connection ends.
+    """
+
+    def __init__(self, connection: Connection, stream_id: int, headers: Headers) -> None:
+        self.id = stream_id
+        self.headers = headers
+        self.on_reset: Callable[[], None] | None = None
+        self._connection = connection
+        self._buffer = bytearray()
+        self._ended = False  # the peer sends nothing more
+        self._error: StreamReset | ConnectionClosed | None = None
+        self._readable = asyncio.Event()
+        self._writable = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.id} buffered={len(self._buffer)} ended={self._ended} error={self._error!r}>"
+
+    async def receive(self) -> bytes:
+        """Return the bytes that have arrived, at least one; ``b""`` when the peer has ended its side.
+
+        Bytes that arrived before a reset are returned before it is raised. A cancelled call loses nothing.
+
+        Raises:
+            StreamReset: the stream was reset.
+            ConnectionClosed: the connection ended first.
+        """
+        while not self._buffer:
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                return b""
+            self._readable.clear()
+            await self._readable.wait()
+        return self.receive_nowait()
+
+    def receive_nowait(self) -> bytes:
+        """Return the bytes that have arrived, possibly none. They count as consumed."""
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        if data:
+            self._connection.consumed(self.id, len(data))
+        return data
+
+    async def send(self, data: bytes | bytearray | memoryview) -> None:
+        """Queue payload, then wait while the queue is full. A cancelled call has queued all of ``data``.
+
+        Raises:
+            StreamReset: the stream was reset; ``data`` may be lost.
+            ConnectionClosed: the connection ended first.
+        """
+        self.raise_if_failed()
+        self._connection.send_data(self.id, data)
+        while self._connection.queued(self.id) > SEND_BUFFER:
+            self._writable.clear()
+            await self._writable.wait()
+            self.raise_if_failed()
+
+    def send_headers(self, headers: Headers) -> None:
+        """Send the response's headers. Does nothing on a stream that was reset."""
+        self._connection.send_headers(self.id, headers)
+
+    def send_trailers(self, headers: Headers) -> None:
+        """Queue the trailers behind all payload; they end the stream. Does nothing on a stream that was reset."""
+        self._connection.send_trailers(self.id, headers)
+
+    def reset(self, code: int) -> None:
+        """End the stream at once with an HTTP/2 error code."""
+        if self._error is None:
+            self._error = StreamReset(code, by="library")
+        self._connection.reset_stream(self.id, code)
+
+    def raise_if_failed(self) -> None:
+        """Raise what ended the stream early, if anything did.
+
+        Raises:
+            StreamReset: the stream was reset.
+            ConnectionClosed: the connection ended.
+        """
+        if self._error is not None:
+            raise self._error
+
+    # -- called by the connection, from the reader --
+
+    def _data_received(self, data: bytes) -> None:
+        self._buffer += data
+        self._readable.set()
+
+    def _end_received(self) -> None:
+        self._ended = True
+        self._readable.set()
+
+    def _failed(self, error: StreamReset | ConnectionClosed) -> None:
+        if self._error is not None:
+            return
+        self._error = error
+        self._readable.set()
+        self._writable.set()
+        if self.on_reset is not None:
+            self.on_reset()
+
+
+class Connection(asyncio.BufferedProtocol):
+    """An asyncio protocol that serves HTTP/2 on whatever transport it is given.
+
+    Args:
+        on_stream: called for every stream the peer opens; must not block, usually starts a task.
+        core: the state machine; a fresh one by default.
+
+    Attributes:
+        closed: set when the connection is gone.
+        error: why it went, or ``None`` for a regular end.
+    """
+
+    def __init__(self, on_stream: Callable[[Stream], None], *, core: Core | None = None) -> None:
+        self.closed = asyncio.Event()
+        self.error: Exception | None = None
+        self._core = core if core is not None else Core()
+        self._on_stream = on_stream
+        self._streams: dict[int, Stream] = {}
+        self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+        self._read_buffer = bytearray(READ_SIZE)
+        self._write_paused = False
+        self._held = bytearray()  # control frames that could not be written yet
+        self._read_paused = False
+        self._flush_scheduled = False
+
+    # -- asyncio.BufferedProtocol --
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Adopt the transport and send our SETTINGS."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - asyncio's contract for stream protocols
+        self._transport = transport
+        transport.set_write_buffer_limits(high=4 * WRITE_SIZE)
+        self._flush()
+
+    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - asyncio's signature
+        """Lend asyncio one buffer, used again for every read."""
+        return self._read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what was read."""
+        with memoryview(self._read_buffer) as view:
+            self.feed(view[:nbytes])
+
+    def eof_received(self) -> bool:
+        """The peer closed its side; HTTP/2 has no half-closed connections, so close ours."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wake everyone who waits."""
+        if self.error is None:
+            self.error = exc
+        self._transport = None
+        reason = ConnectionClosed(f"the connection to the daemon was lost: {exc}" if exc else "the daemon hung up")
+        for stream in list(self._streams.values()):
+            stream._failed(reason)
+        self._streams.clear()
+        self.closed.set()
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is full."""
+        self._write_paused = True
+
+    def resume_writing(self) -> None:
+        """The transport's buffer has room again."""
+        self._write_paused = False
+        if self._transport is not None and self._held:
+            held, self._held = self._held, bytearray()
+            self._transport.write(held)
+        if self._transport is not None and self._read_paused:
+            self._read_paused = False
+            self._transport.resume_reading()
+        self._flush()
+
+    # -- used by the owner of the connection --
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Take bytes of the peer: what asyncio read, or what was read beyond an HTTP/1.1 upgrade."""
+        try:
+            events = self._core.receive_data(data)
+        except RemoteProtocolError as error:
+            log.debug("! %s", error)
+            self._abandon(error)
+            return
+        for event in events:
+            self._dispatch(event)
+        self._flush()
+
+    def close(self) -> None:
+        """Say GOAWAY and close the transport; streams that are still open fail with ConnectionClosed."""
+        if self._transport is not None:
+            self._core.close()
+            self._flush()
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close the transport without a word, dropping what is unsent."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def open_streams(self) -> int:
+        """How many streams are not finished."""
+        return len(self._streams)
+
+    # -- used by streams --
+
+    def consumed(self, stream_id: int, size: int) -> None:
+        """Give a stream's window back."""
+        self._core.consumed(stream_id, size)
+        self._schedule_flush()
+
+    def queued(self, stream_id: int) -> int:
+        """Bytes of a stream that wait to be sent."""
+        return self._core.queued(stream_id)
+
+    def send_headers(self, stream_id: int, headers: Headers) -> None:
+        """See :meth:`Core.send_headers`."""
+        self._core.send_headers(stream_id, headers)
+        self._schedule_flush()
+
+    def send_data(self, stream_id: int, data: bytes | bytearray | memoryview) -> None:
+        """See :meth:`Core.send_data`."""
+        self._core.send_data(stream_id, data)
+        if self._core.queued(stream_id) > SEND_BUFFER:
+            self._flush()
+        else:
+            self._schedule_flush()
+
+    def send_trailers(self, stream_id: int, headers: Headers) -> None:
+        """See :meth:`Core.send_trailers`."""
+        self._core.send_trailers(stream_id, headers)
+        self._schedule_flush()
+
+    def reset_stream(self, stream_id: int, code: int) -> None:
+        """See :meth:`Core.reset_stream`."""
+        self._core.reset_stream(stream_id, code)
+        self._streams.pop(stream_id, None)
+        self._schedule_flush()
+
+    # -- inside --
+
+    def _dispatch(self, event: Event) -> None:
+        match event:
+            case DataReceived(stream_id, data):
+                if (stream := self._streams.get(stream_id)) is not None:
+                    stream._data_received(data)
+                else:
+                    self._core.consumed(stream_id, len(data))
+            case StreamOpened(stream_id, headers):
+                stream = self._streams[stream_id] = Stream(self, stream_id, headers)
+                self._on_stream(stream)
+            case StreamEnded(stream_id):
+                if (stream := self._streams.get(stream_id)) is not None:
+                    stream._end_received()
+            case StreamResetReceived(stream_id, code):
+                if (stream := self._streams.pop(stream_id, None)) is not None:
+                    stream._failed(StreamReset(code, by="peer"))
+            case GoAwayReceived(code, last, debug):
+                # No new streams come; live ones finish. The text is the peer's: shown escaped.
+                log.debug("< GOAWAY code=%d last=%d debug=%r", code, last, debug)
+                if code != NO_ERROR:
+                    text = f"the daemon ended the connection with HTTP/2 code {code}: {debug[:200]!r}"
+                    self._abandon(RemoteProtocolError(text, code=NO_ERROR))
+
+    def _abandon(self, error: RemoteProtocolError) -> None:
+        """Close because of the peer's fault, after the GOAWAY that says so."""
+        if self.error is None:
+            self.error = error
+        self.close()
+
+    def _schedule_flush(self) -> None:
+        """Write at the end of this turn of the loop, so that small messages share frames and system calls."""
+        if not self._flush_scheduled and self._transport is not None:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_scheduled = False
+        while not self._write_paused and self._transport is not None:
+            data = self._core.data_to_send(WRITE_SIZE)
+            if not data:
+                break
+            self._transport.write(data)
+        if self._write_paused:
+            self._hold_back()
+        self._wake_writers()
+
+    def _hold_back(self) -> None:
+        """Keep control frames for later; a peer that reads none of our answers is not read from either.
+
+        Only control frames count: were DATA to count, two sides that both stopped reading would wait for ever.
+        """
+        self._held += self._core.data_to_send(0)
+        if len(self._held) > CONTROL_BACKLOG and not self._read_paused and self._transport is not None:
+            self._read_paused = True
+            self._transport.pause_reading()
+
+    def _wake_writers(self) -> None:
+        for stream in list(self._streams.values()):
+            if not self._core.is_open(stream.id):
+                del self._streams[stream.id]  # its last frame has left
+            elif not stream._writable.is_set() and self._core.queued(stream.id) <= SEND_BUFFER // 2:
+                stream._writable.set()

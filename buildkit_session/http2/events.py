@@ -1,0 +1,54 @@
+"""What the core reports after it was fed bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+__all__ = ["DataReceived", "Event", "GoAwayReceived", "Headers", "StreamEnded", "StreamOpened", "StreamResetReceived"]
+
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+"""Fields in order of arrival, names in lower case, repeated names kept apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOpened:
+    """The peer opened a stream with a request."""
+
+    stream_id: int
+    headers: Headers
+
+
+@dataclass(frozen=True, slots=True)
+class DataReceived:
+    """Payload of a stream, padding removed. Its window is given back by :meth:`Core.consumed`."""
+
+    stream_id: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnded:
+    """The peer sends nothing more on this stream."""
+
+    stream_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamResetReceived:
+    """The peer ended the stream early with this HTTP/2 error code."""
+
+    stream_id: int
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class GoAwayReceived:
+    """The peer opens no further streams; those below or at ``last_stream_id`` may still finish."""
+
+    code: int
+    last_stream_id: int
+    debug: bytes
+
+
+Event: TypeAlias = StreamOpened | DataReceived | StreamEnded | StreamResetReceived | GoAwayReceived
