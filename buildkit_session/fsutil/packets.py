@@ -1,0 +1,83 @@
+"""The packets of DiffCopy and the channel they travel on.
+
+Source: tonistiigi/fsutil:types/wire.proto, send.go, receive.go.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from buildkit_session.errors import TransferError
+from buildkit_session.fsutil.validate import shown
+from buildkit_session.messages.fsutil.types import Packet, PacketPacketType, Stat
+
+__all__ = [
+    "Channel",
+    "PeerGaveUp",
+    "data_packet",
+    "end_of_data",
+    "err_packet",
+    "fin_packet",
+    "peer_error",
+    "req_packet",
+    "stat_packet",
+]
+
+STAT: Final = PacketPacketType.PACKET_STAT
+REQ: Final = PacketPacketType.PACKET_REQ
+DATA: Final = PacketPacketType.PACKET_DATA
+FIN: Final = PacketPacketType.PACKET_FIN
+ERR: Final = PacketPacketType.PACKET_ERR
+
+ERROR_TEXT_KEPT: Final = 4096
+
+
+class Channel(Protocol):
+    """What carries packets: a gRPC call, or anything else with these two methods."""
+
+    async def recv_many(self) -> list[Packet]:
+        """Return the packets that have arrived, at least one; ``[]`` when no more will come."""
+        ...
+
+    async def send(self, packet: Packet, /) -> None:
+        """Send one packet; waits while the other side is slower."""
+        ...
+
+
+def stat_packet(stat: Stat | None) -> Packet:
+    """An entry; without ``stat`` it is the end of the listing, which must be sent exactly once."""
+    return Packet(type=STAT, stat=stat)
+
+
+def req_packet(entry_id: int) -> Packet:
+    """Ask for the contents of an entry."""
+    return Packet(type=REQ, id=entry_id)
+
+
+def data_packet(entry_id: int, data: bytes) -> Packet:
+    """A piece of an entry's contents, not empty."""
+    return Packet(type=DATA, id=entry_id, data=data)
+
+
+def end_of_data(entry_id: int) -> Packet:
+    """The end of an entry's contents."""
+    return Packet(type=DATA, id=entry_id)
+
+
+def fin_packet() -> Packet:
+    """Nothing more is wanted; the sender answers with the same."""
+    return Packet(type=FIN)
+
+
+def err_packet(text: str) -> Packet:
+    """Give up, and say why."""
+    return Packet(type=ERR, data=text.encode("utf-8", "replace")[:ERROR_TEXT_KEPT])
+
+
+class PeerGaveUp(TransferError):
+    """The other side ended the transfer; what it says is rarely the first cause."""
+
+
+def peer_error(packet: Packet) -> PeerGaveUp:
+    """The error an ERR packet stands for; its text is the peer's, so control characters are shown escaped."""
+    return PeerGaveUp(f"the daemon gave up the transfer: {shown(packet.data[:ERROR_TEXT_KEPT])}")

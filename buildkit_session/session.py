@@ -1,0 +1,124 @@
+"""One session: what a client offers to a daemon while builds run.
+
+Owns the session's id and shared key, its routes, and the life of the connection they are served on. The daemon learns
+of the methods by header fields, which are made from the router's own table.
+
+Source: moby/buildkit:session/session.go; moby/moby:client/hijack.go.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import socket
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import anyio
+
+from buildkit_session.errors import RemoteProtocolError, SessionError, TransferError, first_cause
+from buildkit_session.fsutil.packets import PeerGaveUp
+from buildkit_session.grpc.router import Router
+from buildkit_session.grpc.server import Server
+from buildkit_session.http2.connection import Connection
+from buildkit_session.services.health import Health
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+
+    from buildkit_session.services import Service
+
+    Dial: TypeAlias = Callable[[list[tuple[str, str]], Callable[[], Connection]], Awaitable[Connection]]
+    """Opens a connection to the daemon: given the session's header fields and a function that makes the protocol."""
+
+__all__ = ["Session", "shared_key"]
+
+MACHINE_ID = Path("/etc/machine-id")
+
+
+class Session:
+    """A set of services under an id that the daemon knows.
+
+    An id is used once: the daemon may hold on to one for seconds after its connection has gone.
+
+    Args:
+        services: what is served; :class:`Health` always is, besides.
+        shared_key: names the daemon's cached copy of the directories; see :func:`shared_key`.
+        name: for people; old daemons show it.
+
+    Attributes:
+        id: goes into the build request.
+        failures: why calls ended other than with OK, in order: the method's path and the exception.
+    """
+
+    def __init__(self, services: Iterable[Service], *, shared_key: str = "", name: str = "") -> None:
+        self.id = secrets.token_hex(16)
+        self.failures: list[tuple[str, Exception]] = []
+        self._shared_key = shared_key
+        self._name = name
+        self._router = Router()
+        for service in (Health(), *services):
+            for route in service.routes():
+                self._router.add(route)
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id} methods={len(self._router.methods)}>"
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """The header fields that register the session; every served method has a line of its own."""
+        fields = [("X-Docker-Expose-Session-Uuid", self.id), ("X-Docker-Expose-Session-Sharedkey", self._shared_key)]
+        if self._name:
+            fields.append(("X-Docker-Expose-Session-Name", self._name))
+        return fields + [("X-Docker-Expose-Session-Grpc-Method", method) for method in self._router.methods]
+
+    @property
+    def own_failure(self) -> SessionError | None:
+        """The first fault that began on this side, or that this side found: the likely cause of a failed build."""
+        for _, error in self.failures:
+            if isinstance(error, TransferError | RemoteProtocolError) and not isinstance(error, PeerGaveUp):
+                return error
+        return None
+
+    @asynccontextmanager
+    async def serving(self, dial: Dial) -> AsyncIterator[Connection]:
+        """Connect and serve until the block is left; then GOAWAY is said and calls that still run are cancelled.
+
+        Args:
+            dial: opens the connection. Serving begins with its first byte.
+
+        Raises:
+            SessionError: whatever ``dial`` raises. The loss of the connection is not raised but seen in
+                ``Connection.closed``.
+        """
+        try:
+            async with anyio.create_task_group() as calls:
+                server = Server(self._router, calls, on_error=self._failed)
+                connection = await dial(self.headers, lambda: Connection(server.accept))
+                try:
+                    yield connection
+                finally:
+                    connection.close()
+                    calls.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            error = first_cause(group)
+            raise error from error.__cause__
+
+    def _failed(self, path: str, error: Exception) -> None:
+        self.failures.append((path, error))
+
+
+def shared_key(directory: Path) -> str:
+    """A key for the daemon's cached copy of ``directory``: stable for this machine and path, and nobody else's.
+
+    With a key that several directories share, the daemon would take files of equal size, time and mode for the same.
+
+    Source: moby/buildkit:source/local/source.go.
+    """
+    try:
+        machine = MACHINE_ID.read_text().strip()
+    except OSError:
+        machine = socket.gethostname()
+    digest = hashlib.sha256(f"{machine}\0{directory.absolute()}".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:32]
