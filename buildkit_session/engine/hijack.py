@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import anyio
 from anyio import to_thread
@@ -34,8 +34,6 @@ MAX_ANSWER: Final = 64 * 1024
 PATIENCE: Final = 10.0
 """Seconds the Engine has to switch protocols."""
 
-T = TypeVar("T", bound=asyncio.BaseProtocol)
-
 
 async def hijack(
     endpoint: Endpoint, path: str, headers: Iterable[tuple[str, str]], make_connection: Callable[[], Connection]
@@ -54,10 +52,11 @@ async def hijack(
         InputError: a header field holds a line break.
     """
     request = _request(endpoint, path, headers)
+    upgrade = _Upgrade(request)
     try:
         with anyio.fail_after(PATIENCE):
-            transport, upgrade = await _dial(endpoint, lambda: _Upgrade(request))
-            head, rest = await _answer(transport, upgrade)
+            transport = await _dial(endpoint, upgrade)
+        head, rest = await _answer(transport, upgrade)
     except OSError as error:  # TimeoutError is one
         raise unreachable(endpoint, error) from error
     if (refusal := _refusal(endpoint, path, head, rest)) is not None:
@@ -72,20 +71,25 @@ async def hijack(
 
 
 async def _answer(transport: asyncio.Transport, upgrade: _Upgrade) -> tuple[bytes, bytes]:
+    """Wait for the answer; in the end, what there is of one must do."""
     try:
-        return await upgrade.answer
+        with anyio.move_on_after(PATIENCE):
+            await upgrade.answered.wait()
+        return upgrade.answer()
     except BaseException:
         transport.abort()
         raise
 
 
-async def _dial(endpoint: Endpoint, make_protocol: Callable[[], T]) -> tuple[asyncio.Transport, T]:
+async def _dial(endpoint: Endpoint, upgrade: _Upgrade) -> asyncio.Transport:
     loop = asyncio.get_running_loop()
     address = endpoint.address
     if isinstance(address, UnixSocket):
-        return await loop.create_unix_connection(make_protocol, address.path)
-    context = None if endpoint.tls is None else await to_thread.run_sync(client_context, endpoint.tls)
-    return await loop.create_connection(make_protocol, address.host, address.port, ssl=context)
+        transport, _ = await loop.create_unix_connection(lambda: upgrade, address.path)
+    else:
+        context = None if endpoint.tls is None else await to_thread.run_sync(client_context, endpoint.tls)
+        transport, _ = await loop.create_connection(lambda: upgrade, address.host, address.port, ssl=context)
+    return transport
 
 
 def _request(endpoint: Endpoint, path: str, headers: Iterable[tuple[str, str]]) -> bytes:
@@ -116,9 +120,10 @@ class _Upgrade(asyncio.Protocol):
     """Sends the request and gathers the answer: its head, and what followed it."""
 
     def __init__(self, request: bytes) -> None:
-        self.answer: asyncio.Future[tuple[bytes, bytes]] = asyncio.get_running_loop().create_future()
+        self.answered = anyio.Event()
         self._request = request
         self._received = bytearray()
+        self._error: Exception | None = None
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -128,36 +133,44 @@ class _Upgrade(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        while (end := self._received.find(b"\r\n\r\n")) >= 0:
-            head = bytes(self._received[:end])
-            if not _is_interim(head):
-                break
+        while (end := self._received.find(b"\r\n\r\n")) >= 0 and _is_interim(bytes(self._received[: end + 4])):
             del self._received[: end + 4]
-        if end < 0:
-            if len(self._received) > MAX_ANSWER:
-                self._finish(bytes(self._received[:MAX_ANSWER]), b"")
-            return
-        rest = bytes(self._received[end + 4 :])
-        # Of a refusal the text is wanted too: all that was announced, or all there is once the Engine hangs up.
-        if _status(head) == 101 or len(rest) >= min(_content_length(head), MAX_ANSWER):
-            self._finish(head, rest)
+        if _is_whole(self._received, end + 4 if end >= 0 else 0) and self._transport is not None:
+            # Until the next protocol takes over, nothing may be read: asyncio would hand it to this one.
+            self._transport.pause_reading()
+            self.answered.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if exc is not None and not self._received and not self.answer.done():
-            self.answer.set_exception(exc)
-        head, _, rest = bytes(self._received).partition(b"\r\n\r\n")
-        self._finish(head, rest)
+        self._error = exc
+        self.answered.set()
 
-    def _finish(self, head: bytes, rest: bytes) -> None:
-        if not self.answer.done():
-            if self._transport is not None:
-                # Until the next protocol takes over, nothing may be read: asyncio would hand it to this one.
-                self._transport.pause_reading()
-            self.answer.set_result((head, rest))
+    def answer(self) -> tuple[bytes, bytes]:
+        """The head, with its blank line if that arrived, and what followed it.
+
+        Raises:
+            OSError: the connection broke before there was anything.
+        """
+        if self._error is not None and not self._received:
+            raise self._error
+        head, blank, rest = bytes(self._received).partition(b"\r\n\r\n")
+        return head + blank, rest
+
+
+def _is_whole(received: bytearray, end: int) -> bool:
+    """Whether an answer, whose head ends at ``end`` or (0) not yet, needs no more bytes to be understood.
+
+    A refusal is whole with the text it announced; without a length, when the Engine hangs up or patience ends.
+    """
+    if not end:
+        return len(received) > MAX_ANSWER
+    head = bytes(received[:end])
+    return _status(head) in (0, 101) or len(received) - end >= min(_content_length(head), MAX_ANSWER)
 
 
 def _status(head: bytes) -> int:
-    """The status code of an HTTP/1.x head, or 0 when it is something else."""
+    """The status code of an HTTP/1.x head, or 0 when it is something else or was cut off."""
+    if not head.endswith(b"\r\n\r\n"):
+        return 0
     parts = head.split(b"\r\n", 1)[0].split(b" ", 2)
     if len(parts) < 2 or not parts[0].startswith(b"HTTP/1.") or len(parts[1]) != 3 or not parts[1].isdigit():
         return 0

@@ -1,0 +1,95 @@
+"""The session: what it advertises, and how it begins and ends."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from buildkit_session.engine.address import Endpoint, UnixSocket
+from buildkit_session.engine.hijack import hijack
+from buildkit_session.errors import RpcError, TransferError
+from buildkit_session.fsutil.packets import PeerGaveUp
+from buildkit_session.services.filesend import FileSend
+from buildkit_session.services.filesync import FileSync
+from buildkit_session.session import Session, shared_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from buildkit_session.http2.connection import Connection
+    from buildkit_session.testing import Daemon
+
+METHOD = "X-Docker-Expose-Session-Grpc-Method"
+
+
+def test_every_route_is_advertised_on_a_line_of_its_own() -> None:
+    """One header field a method, in the schema's spelling, from the router's table."""
+    session = Session([FileSync({}), FileSend({})], shared_key="key", name="name")
+    methods = [value for name, value in session.headers if name == METHOD]
+    assert methods == [
+        "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/List",
+        "/grpc.health.v1.Health/Watch",
+        "/moby.filesync.v1.FileSync/DiffCopy",
+        "/moby.filesync.v1.FileSync/TarStream",
+        "/moby.filesync.v1.FileSend/DiffCopy",
+    ]
+    assert session.headers[:3] == [
+        ("X-Docker-Expose-Session-Uuid", session.id),
+        ("X-Docker-Expose-Session-Sharedkey", "key"),
+        ("X-Docker-Expose-Session-Name", "name"),
+    ]
+
+
+def test_ids_are_fresh_and_plain() -> None:
+    """The daemon looks up an id by what follows its first colon, so there must be none."""
+    ids = {Session([]).id for _ in range(100)}
+    assert len(ids) == 100
+    assert all(one.isalnum() for one in ids)
+
+
+def test_shared_key_is_stable_and_per_directory(tmp_path: Path) -> None:
+    assert shared_key(tmp_path / "a") == shared_key(tmp_path / "a")
+    assert shared_key(tmp_path / "a") != shared_key(tmp_path / "b" / "a")
+    assert str(tmp_path) not in shared_key(tmp_path)
+
+
+def test_own_failure_is_the_first_that_began_here() -> None:
+    """What the daemon said it gave up for is never the first cause."""
+    session = Session([])
+    assert session.own_failure is None
+    ours = TransferError("disk full")
+    session.failures += [("/a", RpcError(5)), ("/b", PeerGaveUp("context canceled")), ("/c", ours)]
+    assert session.own_failure is ours
+
+
+@pytest.mark.anyio
+async def test_health_is_served_until_the_end(daemon: Daemon) -> None:
+    """A real daemon checks the session, and hangs up once it is closed; the block ends at once."""
+    endpoint = Endpoint(UnixSocket(daemon.address.removeprefix("unix://")))
+
+    async def dial(headers: list[tuple[str, str]], make: Callable[[], Connection]) -> Connection:
+        return await hijack(endpoint, "/session", headers, make)
+
+    session = Session([])
+    async with session.serving(dial) as connection:
+        streams = await _first_streams(connection, 2)
+    assert streams == ["/grpc.health.v1.Health/Check"] * 2
+    assert session.failures == []
+    await asyncio.wait_for(connection.closed.wait(), 10)
+
+
+async def _first_streams(connection: Connection, count: int) -> list[str]:
+    """Watch which methods the daemon calls, without disturbing how they are served."""
+    seen: asyncio.Queue[str] = asyncio.Queue()
+    serve = connection._on_stream
+
+    def on_stream(stream: object) -> None:
+        seen.put_nowait(dict(stream.headers)[b":path"].decode())  # type: ignore[attr-defined]
+        serve(stream)  # type: ignore[arg-type]
+
+    connection._on_stream = on_stream
+    return [await asyncio.wait_for(seen.get(), 30) for _ in range(count)]
