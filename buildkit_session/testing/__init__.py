@@ -1,0 +1,55 @@
+"""Real Docker daemons for tests, demonstrations and benchmarks; no mocks.
+
+.. code-block:: python
+
+    from buildkit_session.testing import start_daemon
+
+    with start_daemon("newest") as daemon:
+        print(daemon.version, daemon.address)          # 28.5.2+dfsg4 unix:///tmp/bks-x1/docker.sock
+
+A private daemon lives in mount and process namespaces of its own, with its state in one temporary directory. It ends
+with the ``with`` block, or with the process that started it, however that one ends; nothing of it stays mounted or
+running. It pulls nothing: images come from ``FROM scratch`` and a static :func:`busybox`, and build steps run with
+network ``none``.
+
+What it takes: Linux, root, containerd and runc; :func:`install_packages` fetches them on Debian and Ubuntu. Which
+daemon:
+
+========== ====================================================================================================
+wanted     where it comes from, first that runs
+========== ====================================================================================================
+installed  the ``dockerd`` of this machine
+20.10      the ``dockerd`` of this machine, if it is a 20.10; Debian bookworm's package
+newest     Debian sid's package; Debian trixie's; the ``dockerd`` of this machine, if newer than 20.10
+========== ====================================================================================================
+
+Debian's packages come from the archive that the machine's own apt is set up for, checked against Debian's signing keys.
+They are not installed: they are unpacked below ``$BUILDKIT_SESSION_CACHE`` (default
+``$XDG_CACHE_HOME/buildkit_session`` or ``~/.cache/buildkit_session``) and stay there; remove that folder to fetch newer
+ones.
+
+Whatever cannot be had here raises :class:`Unavailable`, whose text is a good reason to skip a test.
+"""
+
+from __future__ import annotations
+
+from buildkit_session.testing.daemon import Daemon, daemon_at, start_daemon
+from buildkit_session.testing.dockerd import Dockerd, Wanted, find_dockerd
+from buildkit_session.testing.errors import DaemonUnavailable, Unavailable
+from buildkit_session.testing.machine import busybox, install_packages
+from buildkit_session.testing.reference import ReferenceClient, reference_client
+
+__all__ = [
+    "Daemon",
+    "DaemonUnavailable",
+    "Dockerd",
+    "ReferenceClient",
+    "Unavailable",
+    "Wanted",
+    "busybox",
+    "daemon_at",
+    "find_dockerd",
+    "install_packages",
+    "reference_client",
+    "start_daemon",
+]

@@ -1,0 +1,159 @@
+"""Real daemons and the reference client for every test that asks for them.
+
+A test that takes ``daemon`` runs once per supported Docker, or once against ``$DOCKER_HOST``. What cannot be had skips
+the test with the reason; with ``CI=true`` it fails it, so that a green run there has tested everything.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+import pytest
+
+from buildkit_session.testing import (
+    Daemon,
+    DaemonUnavailable,
+    ReferenceClient,
+    Unavailable,
+    Wanted,
+    busybox,
+    daemon_at,
+    reference_client,
+    start_daemon,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+_T = TypeVar("_T")
+
+_PRIVATE: dict[str, Wanted] = {"docker-20.10": "20.10", "docker-newest": "newest"}
+_HOST = "docker-host"
+_NAMES = [_HOST] if os.environ.get("DOCKER_HOST") else list(_PRIVATE)
+_NEED_A_DAEMON = {"daemon", "daemons", "private_daemons", "reference"}
+
+
+class Daemons:
+    """The daemons of this test run, each started when a test first asks for it; a failure is remembered as well."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._started: dict[str, Daemon | DaemonUnavailable] = {}
+
+    def get(self, name: str) -> Daemon:
+        if name not in self._started:
+            self._started[name] = self._start(name)
+        found = self._started[name]
+        if isinstance(found, DaemonUnavailable):
+            raise found
+        return found
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def report(self) -> Iterator[str]:
+        """Say for each daemon asked for which version ran, or why none did."""
+        for name, found in self._started.items():
+            if isinstance(found, Daemon):
+                yield f"{name}: {found.version} (API {found.api_version}), {found.origin}"
+                yield from (f"    passed over: {reason}" for reason in found.passed_over)
+            else:
+                yield f"{name}: none: {found}"
+
+    def _start(self, name: str) -> Daemon | DaemonUnavailable:
+        try:
+            if name == _HOST:
+                return daemon_at(os.environ["DOCKER_HOST"], origin="DOCKER_HOST")
+            return self._stack.enter_context(start_daemon(_PRIVATE[name]))
+        except DaemonUnavailable as reason:
+            return reason
+
+
+_DAEMONS = pytest.StashKey[Daemons]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_DAEMONS] = Daemons()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    config.stash[_DAEMONS].close()
+
+
+def pytest_report_header() -> str:
+    return f"daemons: {', '.join(_NAMES)} (started when first needed; versions at the end)"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    lines = list(config.stash[_DAEMONS].report())
+    if lines:
+        terminalreporter.section("daemons")
+        for line in lines:
+            terminalreporter.line(line)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function) and _NEED_A_DAEMON.intersection(item.fixturenames):
+            item.add_marker("daemon")
+
+
+def _missing(reason: Unavailable) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"must not be missing in CI: {reason}", pytrace=False)
+    pytest.skip(str(reason))
+
+
+def _have(find: Callable[[], _T]) -> _T:
+    try:
+        return find()
+    except Unavailable as reason:
+        _missing(reason)
+
+
+@pytest.fixture(scope="session")
+def daemons(pytestconfig: pytest.Config) -> Daemons:
+    """All daemons of this run, by name; for tests that compare two."""
+    return pytestconfig.stash[_DAEMONS]
+
+
+@pytest.fixture(scope="session", params=_NAMES)
+def daemon(request: pytest.FixtureRequest, daemons: Daemons) -> Daemon:
+    """One supported daemon after the other; shared by all tests, so leave nothing behind that another could notice."""
+    return _have(lambda: daemons.get(request.param))
+
+
+@pytest.fixture(scope="session")
+def private_daemons() -> None:
+    """Private daemons can be started here: one has been."""
+    with ExitStack() as stack:
+        _have(lambda: stack.enter_context(start_daemon()))
+
+
+@pytest.fixture
+def private_daemon(private_daemons: None) -> Iterator[Daemon]:
+    """A daemon of the test's own, to be harmed; listens on TCP too."""
+    with start_daemon(tcp=True) as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="session")
+def reference() -> ReferenceClient:
+    """The docker CLI with buildx, to compare with."""
+    return _have(reference_client)
+
+
+@pytest.fixture(scope="session", name="busybox")
+def static_busybox() -> Path:
+    """A program that runs in an empty image."""
+    return _have(busybox)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Run asynchronous tests on asyncio, the loop the library is written for."""
+    return "asyncio"
