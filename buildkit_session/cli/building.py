@@ -1,0 +1,186 @@
+"""A build as a person sees it: the client's events on a display, then the id, or the reason.
+
+Order of events: the client connects; the build begins, and the display is repainted ten times a second, in a thread:
+a stopped terminal must not stop the session's answers to the daemon; the client closes everything; what is left is
+shown; errors, the id file and the id come last.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+
+from buildkit_session import connect, output
+from buildkit_session.cli import interruption
+from buildkit_session.cli.console import Console, StreamLostError
+from buildkit_session.cli.failure import FAILURE, SUCCESS, explain, report
+from buildkit_session.cli.interruption import SignalError
+from buildkit_session.cli.plain import PlainDisplay
+from buildkit_session.cli.quiet import NoDisplay, QuietDisplay
+from buildkit_session.engine.events import Vertex
+from buildkit_session.errors import BuildError, SessionError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable
+
+    from buildkit_session.cli.build import BuildOptions
+    from buildkit_session.cli.display import Display
+    from buildkit_session.engine.events import ProgressEvent
+
+__all__ = ["run"]
+
+_REPAINT_INTERVAL = 0.1  # seconds, as upstream
+# Events taken in between two repaints; a display that cannot keep up slows the stream down instead of filling memory.
+_EVENTS_PER_REPAINT = 1000
+
+
+def run(options: BuildOptions) -> int:
+    """Build, and return the exit code."""
+    if options.debug:
+        logging.basicConfig(level=logging.DEBUG)
+    screen = _Screen(_display(options), Console.messages())
+    try:
+        image_id = interruption.run(lambda: _build(options, screen))
+    except SignalError as error:
+        return _on_interrupt(error, options, screen)
+    except SessionError as error:
+        screen.close(error if isinstance(error, BuildError) else None)
+        report(explain(error, debug=options.debug))
+        return FAILURE
+    screen.close(None)
+    return _deliver(image_id, options)
+
+
+async def _build(options: BuildOptions, screen: _Screen) -> str | None:
+    async with (
+        connect(options.address) as client,
+        client.start(
+            options.context,
+            file=options.file,
+            tags=options.tags,
+            target=options.target,
+            build_args=options.build_args,
+            labels=options.labels,
+            no_cache=options.no_cache,
+            pull=options.pull,
+            network=options.network,
+            platforms=options.platforms,
+            outputs=options.outputs,
+        ) as build,
+    ):
+        await screen.follow(build)
+        return (await build.result()).image_id
+
+
+def _display(options: BuildOptions) -> Display:
+    match options.progress:
+        case "quiet":
+            return QuietDisplay()
+        case "none":
+            return NoDisplay()
+        case _:
+            return PlainDisplay(explain_warnings=options.debug)
+
+
+class _Screen:
+    """A display and the stream it is shown on."""
+
+    def __init__(self, display: Display, console: Console) -> None:
+        self._display = display
+        self._console = console
+        self._lost: StreamLostError | None = None  # set by the task that repaints
+        self._unseen = 0  # events taken in since the last repaint
+        self.export_started = False
+
+    def close(self, failure: BuildError | None) -> None:
+        """Show what is left."""
+        self._console.write(self._display.finish(failure))
+
+    async def follow(self, events: AsyncIterable[ProgressEvent]) -> None:
+        """Show that a build begins, then its events until there are no more.
+
+        Raises:
+            SessionError: from the events.
+            StreamLostError: the stream takes no more text.
+        """
+        failure: SessionError | None = None
+        ended = anyio.Event()
+        painting = anyio.Lock()
+        self._console.write(self._display.start())
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_painting, painting, ended, tasks.cancel_scope)
+            try:
+                await self._take_in(events, painting)
+            except SessionError as error:
+                failure = error  # raised below: the group would wrap it
+            ended.set()
+        if failure is not None:
+            raise failure
+        if self._lost is not None:
+            raise self._lost
+
+    async def _take_in(self, events: AsyncIterable[ProgressEvent], painting: anyio.Lock) -> None:
+        async for event in events:
+            self._display.handle(event)
+            self.export_started |= _is_start_of_export(event)
+            self._unseen += 1
+            if self._unseen >= _EVENTS_PER_REPAINT:
+                await self._paint(painting)
+
+    async def _keep_painting(self, painting: anyio.Lock, ended: anyio.Event, scope: anyio.CancelScope) -> None:
+        while not ended.is_set():
+            await self._paint(painting)
+            if self._lost is not None:
+                scope.cancel()
+            with anyio.move_on_after(_REPAINT_INTERVAL):
+                await ended.wait()
+
+    async def _paint(self, painting: anyio.Lock) -> None:
+        async with painting:
+            self._unseen = 0
+            text = self._display.refresh(time.monotonic())
+            if not text:
+                return
+            try:
+                await anyio.to_thread.run_sync(self._console.write, text, abandon_on_cancel=True)
+            except StreamLostError as error:
+                self._lost = error
+
+
+def _is_start_of_export(event: ProgressEvent) -> bool:
+    # "exporting to client" in BuildKit 0.8, "exporting to client directory" since 0.12
+    return isinstance(event, Vertex) and event.started is not None and event.name.startswith("exporting to client")
+
+
+def _on_interrupt(error: SignalError, options: BuildOptions, screen: _Screen) -> int:
+    screen.close(None)
+    if options.debug:
+        Console.messages().write("".join(traceback.format_exception(error)))
+    report(f"failed to build: {error}{_partial_result(options, screen)}")
+    return error.exit_code
+
+
+def _partial_result(options: BuildOptions, screen: _Screen) -> str:
+    """Name the directory that an export was writing to; an archive is put in its place only when it is whole."""
+    directories = [out.dest for out in options.outputs if isinstance(out, output.LocalOutput)]
+    if directories and screen.export_started:
+        return f"; {directories[0]} may hold a part of the result"
+    return ""
+
+
+def _deliver(image_id: str | None, options: BuildOptions) -> int:
+    if options.iidfile is not None and image_id is not None:
+        try:
+            options.iidfile.write_text(image_id, encoding="ascii")
+        except OSError as error:
+            report(f"writing image ID file: {options.iidfile}: {error.strerror}")
+            return FAILURE
+    # Without an image the line is empty, as buildx has it; but nothing may follow an archive.
+    if options.prints_id and not options.fills_stdout:
+        Console.output().write(f"{image_id or ''}\n")
+    return SUCCESS

@@ -1,0 +1,209 @@
+"""Outputs: the grammar of ``--output``, as buildx 0.29.1 reads the same text, and the checks before a build."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from buildkit_session import output
+from buildkit_session.errors import InputError, UnsupportedError
+from buildkit_session.output import ImageOutput, LocalOutput, Output, TarOutput
+
+
+def a_local(dest: str, **attrs: str) -> LocalOutput:
+    return LocalOutput(Path(dest), attrs)
+
+
+# Each was given to ``docker buildx build -o`` and did what is written here.
+ACCEPTED: list[tuple[str, Output]] = [
+    ("out", a_local("out")),
+    ("dest=out", a_local("dest=out")),
+    ("TYPE=tar", a_local("TYPE=tar")),
+    ("#x", a_local("#x")),
+    (" a ", a_local(" a ")),
+    (" -", a_local(" -")),
+    ("-", TarOutput(None)),
+    ("type=tar", TarOutput(None)),
+    ("type=tar,dest=", TarOutput(None)),
+    ("type=tar,dest=-", TarOutput(None)),
+    ("type=tar,dest=a.tar", TarOutput(Path("a.tar"))),
+    ("type=local,dest=out", a_local("out")),
+    ("dest=out,type=local", a_local("out")),
+    (" Type=local, DEST =out", a_local("out")),
+    ("type=local,dest= a ", a_local(" a ")),
+    ("type=local,dest=a=b", a_local("a=b")),
+    ("type=local,dest=a,dest=b", a_local("b")),
+    ("type=local,type=tar,dest=b", TarOutput(Path("b"))),
+    ('"type=local","dest=a,b"', a_local("a,b")),
+    ('type=local,"dest=a""b"', a_local('a"b')),
+    ("type=local,\ndest=a", a_local("a")),
+    ("\ntype=local,dest=a\n", a_local("a")),
+    ("type=local,dest=b,platform-split=false", LocalOutput(Path("b"), {"platform-split": "false"})),
+    ("type=local,=x,dest=b", LocalOutput(Path("b"), {"": "x"})),
+    ("type=image", ImageOutput()),
+    ("type=docker", ImageOutput()),
+    ("type=moby", ImageOutput()),
+    ("type=image,name=a:b,push=false", ImageOutput("a:b")),
+    ("type=image,push=true", ImageOutput(push=True)),
+    ("type=image,oci-mediatypes=true", ImageOutput(attrs={"oci-mediatypes": "true"})),
+]
+
+REFUSED: list[tuple[str, str]] = [
+    ("", "must not be empty"),
+    ("a,b", "invalid value 'a'"),
+    ('"a"', "invalid value 'a'"),
+    ('"a,b"', "invalid value 'a,b'"),
+    ('"-"', "invalid value '-'"),
+    ("type=local,foo", "invalid value 'foo'"),
+    ("type=local,,dest=b", "invalid value ''"),
+    ("dest=a,x=b", "type is required"),
+    ("type=,dest=a", "type is required"),
+    ('type=local,dest="a"', "misplaced quote"),
+    ('type=local,dest=a"b', "misplaced quote"),
+    ('"type=local,dest=a', "misplaced quote"),
+    ('"type=local"x,dest=a', "misplaced quote"),
+    ("type=local", "dest is required"),
+    ("type=local,dest=", "dest is required"),
+    ("type=local,dest=-", "cannot be stdout"),
+    ("type=foo", "'foo' could not be found; known types are local, tar and image"),
+    ("type= local ,dest=a", "' local ' could not be found"),
+    ("type=LOCAL,dest=a", "'LOCAL' could not be found"),
+]
+
+# buildx has them, this version does not.
+NOT_YET = ["type=oci,dest=a", "type=registry", "type=cacheonly", "type=docker,dest=a.tar"]
+
+
+@pytest.mark.parametrize(("text", "expected"), ACCEPTED)
+def test_what_buildx_accepts_means_the_same(text: str, expected: Output) -> None:
+    assert output.parse(text) == expected
+
+
+@pytest.mark.parametrize(("text", "message"), REFUSED)
+def test_what_buildx_refuses_is_refused_with_the_reason(text: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        output.parse(text)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("text", NOT_YET)
+def test_exporters_of_later_versions_are_named_as_such(text: str) -> None:
+    with pytest.raises(UnsupportedError, match="known types are local, tar and image"):
+        output.parse(text)
+
+
+def test_push_must_be_a_boolean() -> None:
+    """The one value that buildx lets pass on a docker driver and we do not: it would be ignored."""
+    with pytest.raises(InputError, match="expected true or false"):
+        output.parse("type=image,push=maybe")
+
+
+@given(st.text(alphabet='type=local,des"-\n x'))
+def test_any_text_is_an_output_or_a_typed_error(text: str) -> None:
+    try:
+        parsed = output.parse(text)
+    except (InputError, UnsupportedError):
+        return
+    assert isinstance(parsed, LocalOutput | TarOutput | ImageOutput)
+
+
+@given(st.text(min_size=1).filter(lambda dest: dest != "-" and dest == dest.strip("\r\n")))
+def test_a_quoted_dest_comes_back_whole(dest: str) -> None:
+    field = f"dest={dest}".replace('"', '""')
+    assert output.parse(f'type=local,"{field}"') == LocalOutput(Path(dest))
+
+
+def test_constructors_spell_attributes_as_exporters_do() -> None:
+    made = output.local("out", platform_split=False, **{"annotation.a_b": "c"})
+    assert made.exporter == ("local", {"platform-split": "false", "annotation.a_b": "c"})
+
+
+def test_an_image_is_the_engines_own_exporter() -> None:
+    assert output.image(name="a:b", compression_level=3).exporter == (
+        "moby",
+        {"compression-level": "3", "name": "a:b"},
+    )
+    assert ImageOutput(push=True).exporter == ("moby", {"push": "true"})
+
+
+def test_tar_takes_paths_files_and_standard_output() -> None:
+    file = io.BytesIO()
+    assert output.tar(file).dest is file
+    assert output.tar("-").dest is None
+    assert output.tar().dest is None
+    assert output.tar("a.tar").exporter == ("tar", {})
+    assert output.tar(Path("a.tar")).dest == Path("a.tar")
+
+
+@pytest.mark.parametrize("make", [output.local, output.tar])
+def test_an_empty_path_is_refused_at_once(make: object) -> None:
+    assert callable(make)
+    with pytest.raises(InputError, match="must not be empty"):
+        make("")
+
+
+class TestCheck:
+    def test_a_missing_directory_and_its_parents_are_fine(self, tmp_path: Path) -> None:
+        output.local(tmp_path / "a" / "b").check()
+        assert not (tmp_path / "a").exists()
+
+    def test_a_file_is_no_directory(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(InputError, match="is a file"):
+            output.local(tmp_path / "file").check()
+
+    def test_nothing_can_be_made_below_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(InputError, match="cannot be made"):
+            output.local(tmp_path / "file" / "out").check()
+
+    def test_a_relative_directory_is_fine(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        output.local("out").check()
+
+    def test_a_directory_is_no_archive(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="is a directory"):
+            output.tar(tmp_path).check()
+
+    def test_the_directory_of_an_archive_must_exist(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="there is no directory"):
+            output.tar(tmp_path / "missing" / "a.tar").check()
+
+    def test_an_archive_may_be_new_or_overwritten(self, tmp_path: Path) -> None:
+        output.tar(tmp_path / "a.tar").check()
+        (tmp_path / "a.tar").touch()
+        output.tar(tmp_path / "a.tar").check()
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+    def test_a_directory_without_permission_is_named(self, tmp_path: Path) -> None:
+        tmp_path.chmod(0o500)
+        with pytest.raises(InputError, match="no permission"):
+            output.local(tmp_path / "out").check()
+
+    def test_an_archive_does_not_go_to_a_terminal(self) -> None:
+        ours, theirs = pty.openpty()
+        try:
+            with os.fdopen(theirs, "wb", buffering=0) as terminal, pytest.raises(InputError, match="is a terminal"):
+                output.tar(terminal).check()
+        finally:
+            os.close(ours)
+
+    def test_an_archive_does_not_go_to_a_text_file(self) -> None:
+        with pytest.raises(InputError, match="binary"):
+            TarOutput(io.StringIO()).check()  # type: ignore[arg-type]  # what is tested
+
+    def test_a_closed_standard_output_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("sys.stdout", None)
+        with pytest.raises(InputError, match="standard output is closed"):
+            output.tar().check()
+
+    def test_a_push_is_refused_rather_than_lost(self) -> None:
+        output.image().check()
+        with pytest.raises(UnsupportedError, match="pushing"):
+            output.image(push=True).check()
