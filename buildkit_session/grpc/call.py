@@ -19,7 +19,11 @@ __all__ = ["Call"]
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
-RESPONSE_HEADERS: Final = [(b":status", b"200"), (b"content-type", b"application/grpc")]
+RESPONSE_HEADERS: Final = [
+    (b":status", b"200"),
+    (b"content-type", b"application/grpc"),
+    (b"grpc-accept-encoding", b"identity"),
+]
 
 
 class Call(Generic[Request, Response]):
@@ -45,40 +49,37 @@ class Call(Generic[Request, Response]):
         self._request = request
         self._response = response
         self._unpacker = Unpacker()
-        self._received: deque[Request] = deque()
+        self._bodies: deque[bytes] = deque()  # received, not decoded yet
         self._headers_sent = False
 
     def __repr__(self) -> str:
         return f"<Call {self.method} on {self._stream!r}>"
 
     async def recv(self) -> Request | None:
-        """Return the next request, or ``None`` when the caller has sent its last one.
+        """Return the next request, or ``None`` when the caller has sent its last one. A cancelled call loses nothing.
 
         Raises:
-            RpcError: a message cannot be accepted or decoded, or the stream ended inside one.
+            RpcError: the next message cannot be accepted or decoded, or the stream ended inside it.
             StreamReset: the caller gave the call up, and every request before that was returned.
             ConnectionClosed: the connection ended.
         """
-        if not self._received:
-            self._received.extend(await self.recv_many())
-        return self._received.popleft() if self._received else None
+        await self._wait()
+        return self._take() if self._bodies else None
 
     async def recv_many(self) -> list[Request]:
         """Return all requests that have arrived, waiting for at least one; ``[]`` after the last.
 
-        Raises: as :meth:`recv`.
+        Raises: as :meth:`recv`; a fault in a message is raised after those before it were returned.
         """
-        if self._received:
-            ready = list(self._received)
-            self._received.clear()
-            return ready
-        while True:
-            data = await self._stream.receive()
-            if not data:
-                self._unpacker.check_end()
-                return []
-            if bodies := self._unpacker.feed(data):
-                return [self._decode(body) for body in bodies]
+        await self._wait()
+        requests: list[Request] = []
+        try:
+            while self._bodies:
+                requests.append(self._take())
+        except RpcError:
+            if not requests:
+                raise
+        return requests
 
     async def send(self, message: Response) -> None:
         """Send a response; waits while the peer or the connection is slower than this side.
@@ -101,11 +102,27 @@ class Call(Generic[Request, Response]):
             self._headers_sent = True
             self._stream.send_headers(RESPONSE_HEADERS)
 
-    def _decode(self, body: bytes) -> Request:
+    async def _wait(self) -> None:
+        """Wait for a message; there is none afterwards only when the caller has sent its last one."""
+        while not self._bodies:
+            self._bodies.extend(self._unpacker.take())
+            if self._bodies:
+                return
+            data = await self._stream.receive()
+            if not data:
+                self._unpacker.check_end()
+                return
+            self._unpacker.feed(data)
+
+    def _take(self) -> Request:
+        """Decode the next message and remove it; one that cannot be decoded stays."""
+        body = self._bodies[0]
         try:
-            return self._request.decode(body)
+            request = self._request.decode(body)
         except SessionError:
             raise
         except Exception as error:  # a codec may raise anything on what the peer sent
             text = f"cannot decode a request of {len(body)} bytes"
             raise RpcError(Status.INTERNAL, text) from error
+        self._bodies.popleft()
+        return request

@@ -6,6 +6,8 @@ from typing import Generic, Protocol, TypeVar
 
 import betterproto2
 
+from buildkit_session.grpc.wirecheck import check_wire
+
 __all__ = ["BYTES", "BytesCodec", "Codec", "MessageCodec"]
 
 M = TypeVar("M", bound=betterproto2.Message)
@@ -43,6 +45,7 @@ class MessageCodec(Generic[M]):
 
     def decode(self, body: bytes, /) -> M:
         """See :class:`Codec`."""
+        check_wire(self.message_type, body)
         return self.message_type.parse(body)
 
 

@@ -33,19 +33,27 @@ class Unpacker:
         self._buffer = bytearray()
         self._max_message = max_message
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """Take bytes and return the bodies that became whole, in order.
+    def feed(self, data: bytes) -> None:
+        """Take bytes."""
+        self._buffer += data
+
+    def take(self) -> list[bytes]:
+        """Return the bodies that have become whole, in order.
 
         Raises:
             RpcError: RESOURCE_EXHAUSTED for a body above the limit, INTERNAL for a flag other than 0: compressed
-                messages are never announced to the peer, and the other flags do not exist.
+                messages are never announced to the peer, and the other flags do not exist. Raised once all bodies
+                before the fault were taken, however the bytes were cut.
         """
-        self._buffer += data
-        bodies = []
+        bodies: list[bytes] = []
         position = 0
-        while (end := self._message_end(position)) is not None:
-            bodies.append(bytes(memoryview(self._buffer)[position + PREFIX : end]))
-            position = end
+        try:
+            while (end := self._message_end(position)) is not None:
+                bodies.append(bytes(memoryview(self._buffer)[position + PREFIX : end]))
+                position = end
+        except RpcError:
+            if not bodies:
+                raise
         del self._buffer[:position]
         return bodies
 
@@ -59,10 +67,12 @@ class Unpacker:
             raise RpcError(Status.INTERNAL, "the stream ended inside a message")
 
     def _message_end(self, position: int) -> int | None:
-        if len(self._buffer) - position < PREFIX:
+        if len(self._buffer) == position:
             return None
         if flag := self._buffer[position]:
             raise RpcError(Status.INTERNAL, f"message flag {flag}: compressed messages are not accepted")
+        if len(self._buffer) - position < PREFIX:
+            return None
         length = int.from_bytes(self._buffer[position + 1 : position + PREFIX], "big")
         if length > self._max_message:
             text = f"message of {length} bytes, {self._max_message} are accepted"

@@ -55,8 +55,8 @@ class Metadata:
         Raises:
             RpcError: INVALID_ARGUMENT, a value is not base64.
         """
-        joined = b",".join(value for name, value in self._fields if name == key)
+        parts = [part.strip() for name, value in self._fields if name == key for part in value.split(b",")]
         try:
-            return [b64decode(part + b"=" * (-len(part) % 4), validate=True) for part in joined.split(b",") if part]
+            return [b64decode(part + b"=" * (-len(part) % 4), validate=True) for part in parts]
         except binascii.Error as error:
             raise RpcError(Status.INVALID_ARGUMENT, f"metadata {key} is not base64") from error

@@ -8,7 +8,7 @@ directory, and nothing on the wire says which. A generated stub cannot express t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from buildkit_session.errors import RpcError
 from buildkit_session.grpc.codec import Codec, MessageCodec
@@ -32,10 +32,7 @@ class Codecs(NamedTuple):
     response: Codec[Any]
 
 
-if TYPE_CHECKING:
-    Handler = Callable[[Call[Any, Any]], Awaitable[None]]
-else:
-    Handler = object
+Handler: TypeAlias = "Callable[[Call[Any, Any]], Awaitable[None]]"
 
 
 @dataclass(frozen=True, slots=True)

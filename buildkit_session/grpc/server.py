@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from buildkit_session.errors import ConnectionClosed, RpcError, StreamReset
+from buildkit_session.errors import RpcError, first_cause
 from buildkit_session.grpc.call import RESPONSE_HEADERS, Call
 from buildkit_session.grpc.deadline import parse_timeout
 from buildkit_session.grpc.metadata import Metadata
@@ -29,6 +29,8 @@ MAX_HANDLERS: Final = 1000
 CANCEL: Final = 8
 REFUSED_STREAM: Final = 7
 
+_GRPC: Final = b"application/grpc"
+
 log = logging.getLogger("buildkit_session.grpc")
 
 
@@ -38,7 +40,7 @@ class Server:
     Args:
         router: finds handlers; may grow while serving.
         task_group: owns the calls; cancelling it resets the streams that are open.
-        on_error: told of every call that did not end with OK by this side's doing: its path and the exception.
+        on_error: told of every call that did not end with OK, its path and the exception; must not raise.
             The peer is told an exception's text only if it is an :class:`RpcError`; others may hold paths or secrets.
     """
 
@@ -71,7 +73,8 @@ class Server:
             self._running -= 1
 
     async def _serve_grpc(self, stream: Stream) -> None:
-        path = _header(stream, b":path").decode("utf-8", "replace")
+        # No method has other characters; escaped, so that what looks alike does not match.
+        path = _header(stream, b":path").decode("ascii", "backslashreplace")
         call: Call[Any, Any] | None = None
         try:
             route = self._router.find(path)
@@ -80,22 +83,17 @@ class Server:
             call, seconds = _open_call(stream, route)
             await _run(stream, route, call, seconds)
             status = RpcError(Status.OK)
-        except (StreamReset, ConnectionClosed) as error:
-            log.debug("< %s %s", path, error)
+        except Exception as raised:
+            error = _cause(raised)
             self._report(path, error)
-            return
-        except RpcError as error:
-            status = error
-            self._report(path, error)
-        except Exception as error:
             log.debug("! %s", path, exc_info=True)
-            status = RpcError(Status.INTERNAL, f"the client failed: {type(error).__name__}")
-            self._report(path, error)
+            status = _status_of(error)
+        # Of a stream that was reset nobody hears any more.
         log.debug("> %s %d %s", path, status.code, status.message)
         if call is not None:
             call.finish(status.code, status.message, status.details)
         else:
-            stream.send_trailers(RESPONSE_HEADERS + status_trailers(status.code, status.message))
+            stream.send_trailers(RESPONSE_HEADERS + status_trailers(status.code, status.message, status.details))
 
     def _report(self, path: str, error: Exception) -> None:
         if self._on_error is not None:
@@ -104,16 +102,36 @@ class Server:
 
 async def _run(stream: Stream, route: Route, call: Call[Any, Any], seconds: float | None) -> None:
     """Run the handler until it ends, its deadline passes or the peer resets the stream."""
-    with anyio.move_on_after(seconds) as deadline, anyio.CancelScope() as until_reset:
-        if not route.ends_itself:
-            stream.on_reset = until_reset.cancel
-        stream.raise_if_failed()
-        await route.handler(call)
-    stream.on_reset = None
+    expired = RpcError(Status.DEADLINE_EXCEEDED, "deadline exceeded")
+    if seconds == 0:
+        raise expired
+    try:
+        with anyio.move_on_after(seconds) as deadline, anyio.CancelScope() as until_reset:
+            if not route.ends_itself:
+                stream.raise_if_failed()
+                stream.on_reset = until_reset.cancel
+            await route.handler(call)
+    finally:
+        stream.on_reset = None
     if until_reset.cancelled_caught:
         stream.raise_if_failed()
     if deadline.cancelled_caught:
-        raise RpcError(Status.DEADLINE_EXCEEDED, "deadline exceeded")
+        raise expired
+
+
+def _cause(error: Exception) -> Exception:
+    """What went wrong first, in a handler that runs tasks of its own."""
+    if isinstance(error, ExceptionGroup):
+        cause = first_cause(error)
+        return cause if isinstance(cause, Exception) else error
+    return error
+
+
+def _status_of(error: Exception) -> RpcError:
+    """What the peer is told of an exception: of one that is not meant for it the type alone."""
+    if isinstance(error, RpcError):
+        return error
+    return RpcError(Status.INTERNAL, f"the client failed: {type(error).__name__}")
 
 
 def _open_call(stream: Stream, route: Route) -> tuple[Call[Any, Any], float | None]:
@@ -137,7 +155,8 @@ def _refusal(stream: Stream) -> bytes | None:
     """
     if _header(stream, b":method") != b"POST":
         return b"405"
-    if not _header(stream, b"content-type").startswith(b"application/grpc"):
+    content_type = _header(stream, b"content-type")
+    if content_type != _GRPC and not content_type.startswith((_GRPC + b"+", _GRPC + b";")):
         return b"415"
     return None
 

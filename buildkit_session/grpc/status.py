@@ -5,9 +5,11 @@ Source: grpc/grpc:doc/statuscodes.md and doc/PROTOCOL-HTTP2.md (Responses).
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from buildkit_session.http2.events import Headers
@@ -15,7 +17,13 @@ if TYPE_CHECKING:
 __all__ = ["Status", "decode_message", "encode_message", "status_trailers"]
 
 MAX_MESSAGE: Final = 4096
-"""Bytes of status text that are sent, before encoding. Peers may refuse trailers over 8 KiB."""
+"""Bytes of encoded status text that are sent; with ``MAX_DETAILS`` below the 8 KiB of headers a peer may insist on."""
+
+MAX_DETAILS: Final = 2048
+"""Bytes of status details that are sent, before base64; longer ones are left out, for half of them means nothing."""
+
+_PLAIN: Final = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
+_ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
 
 
 class Status(IntEnum):
@@ -43,22 +51,21 @@ class Status(IntEnum):
 def encode_message(text: str) -> bytes:
     """Percent-encode a status text: UTF-8, every byte outside 0x20-0x7E and ``%`` itself.
 
-    A text above ``MAX_MESSAGE`` bytes is cut.
+    A text that would be longer than ``MAX_MESSAGE`` bytes is cut between two characters: Go does not pass on a text
+    that is not UTF-8.
     """
-    raw = text.encode("utf-8", "replace")[:MAX_MESSAGE]
-    return b"".join(b"%c" % byte if 0x20 <= byte <= 0x7E and byte != 0x25 else b"%%%02X" % byte for byte in raw)
+    encoded = bytearray()
+    for character in text[:MAX_MESSAGE]:
+        piece = quote(character, safe=_PLAIN, errors="replace").encode()
+        if len(encoded) + len(piece) > MAX_MESSAGE:
+            break
+        encoded += piece
+    return bytes(encoded)
 
 
 def decode_message(value: bytes) -> str:
     """Decode a status text; what is not a valid escape stands for itself."""
-    pieces = value.split(b"%")
-    raw = bytearray(pieces[0])
-    for piece in pieces[1:]:
-        try:
-            raw += bytes((int(piece[:2], 16),)) + piece[2:] if len(piece) >= 2 else b"%" + piece
-        except ValueError:
-            raw += b"%" + piece
-    return raw.decode("utf-8", "replace")
+    return _ESCAPE.sub(lambda match: bytes.fromhex(match[1].decode()), value).decode("utf-8", "replace")
 
 
 def status_trailers(code: int, message: str = "", details: bytes = b"") -> Headers:
@@ -66,6 +73,6 @@ def status_trailers(code: int, message: str = "", details: bytes = b"") -> Heade
     trailers = [(b"grpc-status", b"%d" % code)]
     if message:
         trailers.append((b"grpc-message", encode_message(message)))
-    if details:
+    if 0 < len(details) <= MAX_DETAILS:
         trailers.append((b"grpc-status-details-bin", b64encode(details)))
     return trailers

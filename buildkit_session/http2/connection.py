@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, assert_never
 
 from buildkit_session.errors import ConnectionClosed, RemoteProtocolError, StreamReset
 from buildkit_session.http2.core import NO_ERROR, Core
@@ -36,6 +36,9 @@ WRITE_SIZE: Final = 64 * 1024
 CONTROL_BACKLOG: Final = 64 * 1024
 """Bytes of unsent control frames above which a peer that reads nothing is not read from either."""
 
+FAREWELL: Final = 2.0
+"""Seconds a peer has to read our last bytes before the transport is closed without them."""
+
 log = logging.getLogger("buildkit_session.http2")
 
 
@@ -45,7 +48,7 @@ class Stream:
     Attributes:
         id: the stream's number.
         headers: the request's header fields, pseudo-headers included.
-        on_reset: called once, synchronously, when the peer resets the stream or the connection ends.
+        on_reset: called once, synchronously, when the peer resets the stream or the connection ends; never waits.
     """
 
     def __init__(self, connection: Connection, stream_id: int, headers: Headers) -> None:
@@ -111,9 +114,9 @@ class Stream:
         self._connection.send_trailers(self.id, headers)
 
     def reset(self, code: int) -> None:
-        """End the stream at once with an HTTP/2 error code."""
-        if self._error is None:
-            self._error = StreamReset(code, by="library")
+        """End the stream at once with an HTTP/2 error code; whoever waits on it is told."""
+        self.on_reset = None
+        self._failed(StreamReset(code, by="library"))
         self._connection.reset_stream(self.id, code)
 
     def raise_if_failed(self) -> None:
@@ -171,6 +174,8 @@ class Connection(asyncio.BufferedProtocol):
         self._held = bytearray()  # control frames that could not be written yet
         self._read_paused = False
         self._flush_scheduled = False
+        self._ended = False  # streams have failed, the transport is closed or closing
+        self._farewell: asyncio.TimerHandle | None = None
 
     # -- asyncio.BufferedProtocol --
 
@@ -178,6 +183,10 @@ class Connection(asyncio.BufferedProtocol):
         """Adopt the transport and send our SETTINGS."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - asyncio's contract for stream protocols
         self._transport = transport
+        if transport.is_closing():
+            # It was handed over by a protocol that may have been told of the loss already.
+            self.connection_lost(None)
+            return
         transport.set_write_buffer_limits(high=4 * WRITE_SIZE)
         self._flush()
 
@@ -192,6 +201,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """The peer closed its side; HTTP/2 has no half-closed connections, so close ours."""
+        self._end("the peer hung up")
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -199,10 +209,9 @@ class Connection(asyncio.BufferedProtocol):
         if self.error is None:
             self.error = exc
         self._transport = None
-        reason = ConnectionClosed(f"the connection to the daemon was lost: {exc}" if exc else "the daemon hung up")
-        for stream in list(self._streams.values()):
-            stream._failed(reason)
-        self._streams.clear()
+        self._end(f"the connection was lost: {exc}" if exc else "the peer hung up")
+        if self._farewell is not None:
+            self._farewell.cancel()
         self.closed.set()
 
     def pause_writing(self) -> None:
@@ -212,10 +221,12 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """The transport's buffer has room again."""
         self._write_paused = False
-        if self._transport is not None and self._held:
+        if self._transport is None or self._ended:
+            return
+        if self._held:
             held, self._held = self._held, bytearray()
             self._transport.write(held)
-        if self._transport is not None and self._read_paused:
+        if self._read_paused:
             self._read_paused = False
             self._transport.resume_reading()
         self._flush()
@@ -227,20 +238,20 @@ class Connection(asyncio.BufferedProtocol):
         try:
             events = self._core.receive_data(data)
         except RemoteProtocolError as error:
-            log.debug("! %s", error)
             self._abandon(error)
             return
         for event in events:
+            if self._ended:
+                return
             self._dispatch(event)
         self._flush()
 
     def close(self) -> None:
-        """Say GOAWAY and close the transport; streams that are still open fail with ConnectionClosed."""
-        if self._transport is not None:
-            self._core.close()
-            self._flush()
-        if self._transport is not None:
-            self._transport.close()
+        """Say GOAWAY and close the transport; streams that are still open fail with ConnectionClosed.
+
+        What cannot be written in ``FAREWELL`` seconds is dropped. The end is seen in ``closed``.
+        """
+        self._end("the connection was closed by this side")
 
     def abort(self) -> None:
         """Close the transport without a word, dropping what is unsent."""
@@ -291,63 +302,81 @@ class Connection(asyncio.BufferedProtocol):
 
     def _dispatch(self, event: Event) -> None:
         match event:
-            case DataReceived(stream_id, data):
-                if (stream := self._streams.get(stream_id)) is not None:
-                    stream._data_received(data)
-                else:
-                    self._core.consumed(stream_id, len(data))
             case StreamOpened(stream_id, headers):
                 stream = self._streams[stream_id] = Stream(self, stream_id, headers)
                 self._on_stream(stream)
+            case DataReceived(stream_id, data):
+                if (opened := self._streams.get(stream_id)) is not None:
+                    opened._data_received(data)
             case StreamEnded(stream_id):
-                if (stream := self._streams.get(stream_id)) is not None:
-                    stream._end_received()
+                if (opened := self._streams.get(stream_id)) is not None:
+                    opened._end_received()
             case StreamResetReceived(stream_id, code):
-                if (stream := self._streams.pop(stream_id, None)) is not None:
-                    stream._failed(StreamReset(code, by="peer"))
+                if (opened := self._streams.pop(stream_id, None)) is not None:
+                    opened._failed(StreamReset(code, by="peer"))
             case GoAwayReceived(code, last, debug):
                 # No new streams come; live ones finish. The text is the peer's: shown escaped.
                 log.debug("< GOAWAY code=%d last=%d debug=%r", code, last, debug)
                 if code != NO_ERROR:
-                    text = f"the daemon ended the connection with HTTP/2 code {code}: {debug[:200]!r}"
+                    text = f"the peer ended the connection with HTTP/2 code {code}: {debug[:200]!r}"
                     self._abandon(RemoteProtocolError(text, code=NO_ERROR))
+            case _:
+                assert_never(event)
 
     def _abandon(self, error: RemoteProtocolError) -> None:
         """Close because of the peer's fault, after the GOAWAY that says so."""
+        log.debug("! %s", error)
         if self.error is None:
             self.error = error
-        self.close()
+        self._end(str(error))
+
+    def _end(self, reason: str) -> None:
+        """Fail all streams, say what can still be said, and close the transport."""
+        if self._ended:
+            return
+        self._flush()
+        self._ended = True
+        self._core.close()
+        streams, self._streams = self._streams, {}
+        for stream in streams.values():
+            stream._failed(ConnectionClosed(reason))
+        if self._transport is not None:
+            self._transport.write(bytes(self._held) + self._core.data_to_send(0))
+            self._transport.close()
+            # A transport closes when its buffer is empty, which a peer that stopped reading would put off for ever.
+            self._farewell = self._loop.call_later(FAREWELL, self.abort)
 
     def _schedule_flush(self) -> None:
         """Write at the end of this turn of the loop, so that small messages share frames and system calls."""
-        if not self._flush_scheduled and self._transport is not None:
+        if not self._flush_scheduled:
             self._flush_scheduled = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._flush_scheduled = False
-        while not self._write_paused and self._transport is not None:
-            data = self._core.data_to_send(WRITE_SIZE)
-            if not data:
-                break
+        if self._transport is None or self._ended:
+            return
+        while not self._write_paused and (data := self._core.data_to_send(WRITE_SIZE)):
             self._transport.write(data)
         if self._write_paused:
-            self._hold_back()
+            self._hold_back(self._transport)
         self._wake_writers()
 
-    def _hold_back(self) -> None:
+    def _hold_back(self, transport: asyncio.Transport) -> None:
         """Keep control frames for later; a peer that reads none of our answers is not read from either.
 
         Only control frames count: were DATA to count, two sides that both stopped reading would wait for ever.
         """
         self._held += self._core.data_to_send(0)
-        if len(self._held) > CONTROL_BACKLOG and not self._read_paused and self._transport is not None:
+        if len(self._held) > CONTROL_BACKLOG and not self._read_paused:
             self._read_paused = True
-            self._transport.pause_reading()
+            transport.pause_reading()
 
     def _wake_writers(self) -> None:
-        for stream in list(self._streams.values()):
-            if not self._core.is_open(stream.id):
-                del self._streams[stream.id]  # its last frame has left
-            elif not stream._writable.is_set() and self._core.queued(stream.id) <= SEND_BUFFER // 2:
+        for stream_id in self._core.advanced():
+            if (stream := self._streams.get(stream_id)) is None:
+                continue
+            if not self._core.is_open(stream_id):
+                del self._streams[stream_id]  # its last frame has left
+            if self._core.queued(stream_id) <= SEND_BUFFER // 2:
                 stream._writable.set()

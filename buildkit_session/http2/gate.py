@@ -2,8 +2,9 @@
 
 ``h2`` parses HTTP/2 but does not defend itself: it buffers a frame of any announced length before it refuses it, and
 it takes any GOAWAY for the end of all streams and drops what is queued, while a peer that says GOAWAY(NO_ERROR) only
-asks for no *new* streams (RFC 9113, section 6.8). So lengths are checked on the nine bytes of the frame header,
-and GOAWAY never reaches ``h2``.
+asks for no *new* streams (RFC 9113, section 6.8). It remembers every setting there is a number for and walks through
+all of them at each SETTINGS frame. So lengths are checked on the nine bytes of the frame header, GOAWAY never reaches
+``h2``, and of SETTINGS only what has a meaning.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from typing import Final
 from buildkit_session.errors import RemoteProtocolError
 from buildkit_session.http2.events import GoAwayReceived
 
-__all__ = ["FrameGate"]
+__all__ = ["PREFACE", "FrameGate"]
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HEADER = 9
+_SETTINGS = 4
+_SETTING = 6
+_KNOWN_SETTINGS = range(1, 7)
 _GOAWAY = 7
 _PROTOCOL_ERROR = 1
 _FRAME_SIZE_ERROR = 6
@@ -24,7 +28,7 @@ _DEBUG_KEPT = 1024
 
 
 class FrameGate:
-    """Passes whole frames on in runs, as few and as large as the bytes allow.
+    """Passes whole frames on, one by one, so that the reader of each knows the state after all before it.
 
     Args:
         max_frame: largest accepted frame payload, in bytes.
@@ -37,24 +41,20 @@ class FrameGate:
         self._preface_left = PREFACE if expect_preface else b""
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[bytes | GoAwayReceived]:
-        """Take bytes and return what became whole: runs of frames for ``h2``, and GOAWAYs, in order.
+        """Take bytes and return the frames that became whole, in order: bytes for ``h2``, a GOAWAY as an event.
 
         Raises:
-            RemoteProtocolError: a wrong preface, or a frame longer than allowed.
+            RemoteProtocolError: a wrong preface, a frame longer than allowed, or a malformed GOAWAY.
         """
         self._buffer += data
         self._take_preface()
-        runs: list[bytes | GoAwayReceived] = []
-        position = run_start = 0
+        frames: list[bytes | GoAwayReceived] = []
+        position = 0
         while (end := self._frame_end(position)) is not None:
-            if self._buffer[position + 3] == _GOAWAY:
-                self._close_run(runs, run_start, position)
-                runs.append(_parse_goaway(bytes(self._buffer[position:end])))
-                run_start = end
+            frames.append(_filtered(bytes(memoryview(self._buffer)[position:end])))
             position = end
-        self._close_run(runs, run_start, position)
         del self._buffer[:position]
-        return runs
+        return frames
 
     def _take_preface(self) -> None:
         """Remove as much of the preface as has arrived, which may be any part of it."""
@@ -75,14 +75,29 @@ class FrameGate:
         end = position + _HEADER + length
         return end if end <= len(self._buffer) else None
 
-    def _close_run(self, runs: list[bytes | GoAwayReceived], start: int, end: int) -> None:
-        if end > start:
-            runs.append(bytes(memoryview(self._buffer)[start:end]))
+
+def _filtered(frame: bytes) -> bytes | GoAwayReceived:
+    if frame[3] == _GOAWAY:
+        return _parse_goaway(frame)
+    if frame[3] == _SETTINGS:
+        return _known_settings(frame)
+    return frame
+
+
+def _known_settings(frame: bytes) -> bytes:
+    """Drop settings without a meaning, as RFC 9113, section 6.5.2 wants it; what is malformed stays so."""
+    entries = [frame[start : start + _SETTING] for start in range(_HEADER, len(frame), _SETTING)]
+    known = b"".join(
+        entry for entry in entries if len(entry) < _SETTING or int.from_bytes(entry[:2], "big") in _KNOWN_SETTINGS
+    )
+    return len(known).to_bytes(3, "big") + frame[3:_HEADER] + known
 
 
 def _parse_goaway(frame: bytes) -> GoAwayReceived:
     """Source: RFC 9113, section 6.8."""
     if len(frame) < _HEADER + 8:
         raise RemoteProtocolError("the peer sent a GOAWAY frame that is too short", code=_FRAME_SIZE_ERROR)
+    if int.from_bytes(frame[5:9], "big") & 0x7FFFFFFF:
+        raise RemoteProtocolError("the peer sent a GOAWAY frame on a stream", code=_PROTOCOL_ERROR)
     last = int.from_bytes(frame[9:13], "big") & 0x7FFFFFFF
     return GoAwayReceived(int.from_bytes(frame[13:17], "big"), last, frame[17 : 17 + _DEBUG_KEPT])
