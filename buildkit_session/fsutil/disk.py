@@ -14,18 +14,16 @@ refused: the listing comes from a daemon that is not trusted, and the caller may
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
-import shutil
 import stat
-from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from buildkit_session.errors import TransferError
+from buildkit_session.fsutil.directories import Directories
 from buildkit_session.fsutil.modes import to_posix
 from buildkit_session.fsutil.validate import shown
 
@@ -36,8 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DirectoryWriter", "Written"]
 
-OPEN_DIRECTORIES: Final = 64
-OPEN_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 CREATE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE_BITS: Final = 0o777
 DIRECTORY_BITS: Final = 0o7777
@@ -77,13 +73,12 @@ class DirectoryWriter:
 
     def __init__(self, root_fd: int) -> None:
         self.written = Written()
-        self._root_fd = root_fd
+        self._directories = Directories(root_fd)
+        # Unguessable, so that no entry of a listing can meet a temporary file, not even one of another stream.
         self._prefix = b".tmp." + secrets.token_hex(8).encode()
         self._counter = count()
-        # Descriptors of directories by path, the most recently used last.
-        self._open_directories: OrderedDict[bytes, int] = OrderedDict()
         self._open_files: dict[bytes, _OpenFile] = {}
-        self._directories: list[tuple[bytes, int, int]] = []  # path, mode, mtime
+        self._unfinished: list[tuple[bytes, int, int]] = []  # directories: path, mode, mtime
         self._hard_links: list[tuple[bytes, bytes]] = []  # path, path of the source
 
     # -- entries ------------------------------------------------------------------------------------------------
@@ -100,16 +95,16 @@ class DirectoryWriter:
                 case stat.S_IFREG:
                     self._hard_links.append((entry.path, entry.linkname))
                 case stat.S_IFIFO:
-                    self._add_fifo(entry, mode)
+                    self._add_fifo(entry, mode & FILE_BITS)
                 case _:
-                    text = f"{shown(entry.path)} is a device; device nodes are not created"
+                    text = f"{shown(entry.path)} is a device or a socket; such nodes are not created"
                     raise TransferError(text, path=entry.path)
         except OSError as error:
             raise _failed("create", entry.path, error) from error
 
     def _add_directory(self, path: bytes, mode: int, mtime: int) -> None:
-        parent, name = self._locate(path)
-        self._directories.append((path, mode, mtime))
+        parent, name = self._directories.locate(path)
+        self._unfinished.append((path, mode, mtime))
         self.written.directories += 1
         try:
             os.mkdir(name, 0o700, dir_fd=parent)
@@ -120,7 +115,7 @@ class DirectoryWriter:
                 os.mkdir(name, 0o700, dir_fd=parent)
             elif found & 0o700 != 0o700:
                 # Its listed mode follows at the end; until then it must be possible to write into it.
-                os.fchmod(self._directory(path), stat.S_IMODE(found) | 0o700)
+                os.fchmod(self._directories.descriptor(path), stat.S_IMODE(found) | 0o700)
 
     def _add_symlink(self, entry: Stat) -> None:
         if not entry.linkname or b"\0" in entry.linkname:
@@ -128,7 +123,7 @@ class DirectoryWriter:
 
         def create(name: bytes, parent: int) -> None:
             os.symlink(entry.linkname, name, dir_fd=parent)
-            _set_times(name, entry.mod_time, parent)
+            os.utime(name, ns=(entry.mod_time, entry.mod_time), dir_fd=parent, follow_symlinks=False)
 
         self._replace(entry.path, create)
         self.written.links += 1
@@ -136,39 +131,42 @@ class DirectoryWriter:
     def _add_fifo(self, entry: Stat, mode: int) -> None:
         def create(name: bytes, parent: int) -> None:
             os.mkfifo(name, 0o600, dir_fd=parent)
-            # The name is new and random, so nobody has put a link in its place.
-            os.chmod(name, mode & FILE_BITS, dir_fd=parent)
-            _set_times(name, entry.mod_time, parent)
+            # This follows links, but nobody can put one under a name that nobody knows.
+            os.chmod(name, mode, dir_fd=parent)
+            os.utime(name, ns=(entry.mod_time, entry.mod_time), dir_fd=parent, follow_symlinks=False)
 
         self._replace(entry.path, create)
         self.written.files += 1
 
     # -- content ------------------------------------------------------------------------------------------------
 
-    def write(self, path: bytes, data: bytes) -> None:
+    def write(self, entry: Stat, data: bytes) -> None:
         """Append content to a file that is not complete yet."""
         try:
-            file = self._open_files.get(path) or self._create(path)
+            file = self._open_files.get(entry.path) or self._create(entry.path)
+            file.size += len(data)
+            if file.size > entry.size:  # now, as what never ends would fill the disk
+                raise _wrong_size(entry, file.size)
             view = memoryview(data)
             while view:
                 view = view[os.write(file.descriptor, view) :]
-            file.size += len(data)
         except OSError as error:
-            raise _failed("write", path, error) from error
+            raise _failed("write", entry.path, error) from error
 
     def complete(self, entry: Stat) -> None:
         """Give a file its mode and time and put it in its place; it may have had no content."""
+        mode = stat.S_IMODE(to_posix(entry.mode))
         try:
             file = self._open_files.get(entry.path) or self._create(entry.path)
             if file.size != entry.size:
-                text = f"{shown(entry.path)} was listed with {entry.size} bytes, {file.size} arrived"
-                raise TransferError(text, path=entry.path)
-            mode = stat.S_IMODE(to_posix(entry.mode))
-            os.fchmod(file.descriptor, mode & FILE_BITS)
-            os.utime(file.descriptor, ns=_clamped(entry.mod_time))
-            os.close(file.descriptor)
+                raise _wrong_size(entry, file.size)
             del self._open_files[entry.path]
-            self._put(file.temporary, entry.path)
+            try:
+                _seal(file.descriptor, mode & FILE_BITS, entry.mod_time)
+                self._put(file.temporary, entry.path)
+            except BaseException:
+                self._discard(file.temporary, entry.path)
+                raise
         except OSError as error:
             raise _failed("write", entry.path, error) from error
         self.written.files += 1
@@ -176,7 +174,7 @@ class DirectoryWriter:
         self.written.dropped_bits += mode & ~FILE_BITS != 0
 
     def _create(self, path: bytes) -> _OpenFile:
-        parent, _ = self._locate(path)
+        parent, _ = self._directories.locate(path)
         temporary = self._temporary_name()
         file = _OpenFile(os.open(temporary, CREATE_FLAGS, 0o600, dir_fd=parent), temporary)
         self._open_files[path] = file
@@ -191,17 +189,17 @@ class DirectoryWriter:
                 self._link(path, source)
             except OSError as error:
                 raise _failed("link", path, error) from error
-        for path, mode, mtime in reversed(self._directories):
+        for path, mode, mtime in reversed(self._unfinished):
             try:
-                descriptor = self._directory(path)
+                descriptor = self._directories.descriptor(path)
                 os.fchmod(descriptor, mode)
-                os.utime(descriptor, ns=_clamped(mtime))
+                os.utime(descriptor, ns=(mtime, mtime))
             except OSError as error:
                 raise _failed("set the mode and time of", path, error) from error
 
     def _link(self, path: bytes, source: bytes) -> None:
         def create(name: bytes, parent: int) -> None:
-            source_parent, source_name = self._locate(source)
+            source_parent, source_name = self._directories.locate(source)
             os.link(source_name, name, src_dir_fd=source_parent, dst_dir_fd=parent, follow_symlinks=False)
 
         self._replace(path, create)
@@ -209,93 +207,61 @@ class DirectoryWriter:
 
     def close(self) -> None:
         """Remove what is not complete and release every descriptor. Complete entries stay. Raises nothing."""
-        for path, file in self._open_files.items():
+        unfinished, self._open_files = self._open_files, {}
+        # All descriptors first: where they had run out, reaching the files again needs some.
+        self._directories.close()
+        for file in unfinished.values():
             with suppress(OSError):
                 os.close(file.descriptor)
-            with suppress(OSError, TransferError):
-                os.unlink(file.temporary, dir_fd=self._locate(path)[0])
-        self._open_files.clear()
-        for descriptor in self._open_directories.values():
-            os.close(descriptor)
-        self._open_directories.clear()
+        for path, file in unfinished.items():
+            self._discard(file.temporary, path)
+        self._directories.close()
 
     # -- names --------------------------------------------------------------------------------------------------
 
     def _replace(self, path: bytes, create: Callable[[bytes, int], None]) -> None:
-        """Create an entry under its name or, where that is taken, aside, and rename it over."""
-        parent, name = self._locate(path)
+        """Create an entry aside and rename it to its name."""
+        parent, _ = self._directories.locate(path)
+        temporary = self._temporary_name()
         try:
-            create(name, parent)
-        except FileExistsError:
-            temporary = self._temporary_name()
             create(temporary, parent)
             self._put(temporary, path)
+        finally:
+            # After success as well: renaming one name of a file to another name of it does nothing (POSIX).
+            self._discard(temporary, path)
 
     def _put(self, temporary: bytes, path: bytes) -> None:
         """Rename a complete entry to its name, removing a directory that stands there."""
-        parent, name = self._locate(path)
+        parent, name = self._directories.locate(path)
         try:
             os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
-        except OSError as error:
-            if error.errno not in (errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST):
-                with suppress(OSError):
-                    os.unlink(temporary, dir_fd=parent)
-                raise
-            self._forget_directories(path)
-            shutil.rmtree(name, dir_fd=parent)
+        except IsADirectoryError:
+            self._directories.remove_tree(path)
+            parent, name = self._directories.locate(path)
             os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
-        # Renaming one name of a file over another name of it does nothing (POSIX), so the first may still be there.
-        with suppress(FileNotFoundError):
-            os.unlink(temporary, dir_fd=parent)
+
+    def _discard(self, temporary: bytes, path: bytes) -> None:
+        """Remove the temporary entry beside ``path``, if it is there."""
+        with suppress(OSError):
+            os.unlink(temporary, dir_fd=self._directories.locate(path)[0])
 
     def _temporary_name(self) -> bytes:
         return b"%s.%d" % (self._prefix, next(self._counter))
 
-    def _locate(self, path: bytes) -> tuple[int, bytes]:
-        parent, _, name = path.rpartition(b"/")
-        return self._directory(parent), name
 
-    def _directory(self, path: bytes) -> int:
-        """A descriptor of a directory below the root; stays this object's."""
-        if not path:
-            return self._root_fd
-        if (descriptor := self._open_directories.get(path)) is not None:
-            self._open_directories.move_to_end(path)
-            return descriptor
-        descriptor = self._walk_to(path)
-        self._open_directories[path] = descriptor
-        if len(self._open_directories) > OPEN_DIRECTORIES:
-            os.close(self._open_directories.popitem(last=False)[1])
-        return descriptor
-
-    def _walk_to(self, path: bytes) -> int:
-        """Open a directory from its nearest open ancestor, following no link; not by recursion, trees can be deep."""
-        ancestor = path
-        while ancestor and ancestor not in self._open_directories:
-            ancestor = ancestor.rpartition(b"/")[0]
-        start = self._open_directories[ancestor] if ancestor else self._root_fd
-        descriptor = start
-        for name in path[len(ancestor) :].lstrip(b"/").split(b"/"):
-            following = os.open(name, OPEN_FLAGS, dir_fd=descriptor)
-            if descriptor != start:
-                os.close(descriptor)
-            descriptor = following
-        return descriptor
-
-    def _forget_directories(self, path: bytes) -> None:
-        """Close what is open of a tree that is about to be removed."""
-        for opened in [p for p in self._open_directories if p == path or p.startswith(path + b"/")]:
-            os.close(self._open_directories.pop(opened))
+def _seal(descriptor: int, mode: int, mtime: int) -> None:
+    """Apply mode and time, and close in any case: an error of closing is one of writing."""
+    try:
+        os.fchmod(descriptor, mode)
+        os.utime(descriptor, ns=(mtime, mtime))
+    finally:
+        os.close(descriptor)
 
 
 def _failed(verb: str, path: bytes, error: OSError) -> TransferError:
     return TransferError(f"cannot {verb} {shown(path)}: {error.strerror or error}", path=path)
 
 
-def _set_times(name: bytes, mtime: int, parent: int) -> None:
-    os.utime(name, ns=_clamped(mtime), dir_fd=parent, follow_symlinks=False)
-
-
-def _clamped(mtime: int) -> tuple[int, int]:
-    """Access and modification time; any int64 is accepted, file systems clamp further by themselves."""
-    return mtime, mtime
+def _wrong_size(entry: Stat, arrived: int) -> TransferError:
+    text = f"{shown(entry.path)} was listed with {entry.size} bytes, {arrived} arrived"
+    return TransferError(text, path=entry.path)

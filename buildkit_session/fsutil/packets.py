@@ -5,9 +5,12 @@ Source: tonistiigi/fsutil:types/wire.proto, send.go, receive.go.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final, Protocol
 
-from buildkit_session.errors import TransferError
+import anyio
+
+from buildkit_session.errors import SessionError, TransferError
 from buildkit_session.fsutil.validate import shown
 from buildkit_session.messages.fsutil.types import Packet, PacketPacketType, Stat
 
@@ -18,6 +21,7 @@ __all__ = [
     "end_of_data",
     "err_packet",
     "fin_packet",
+    "give_up",
     "peer_error",
     "req_packet",
     "stat_packet",
@@ -30,6 +34,10 @@ FIN: Final = PacketPacketType.PACKET_FIN
 ERR: Final = PacketPacketType.PACKET_ERR
 
 ERROR_TEXT_KEPT: Final = 4096
+"""Bytes of an ERR packet's text that are sent."""
+
+ERROR_PATIENCE: Final = 5.0
+"""Seconds for a last word to a peer that may have stopped reading."""
 
 
 class Channel(Protocol):
@@ -80,4 +88,15 @@ class PeerGaveUp(TransferError):
 
 def peer_error(packet: Packet) -> PeerGaveUp:
     """The error an ERR packet stands for; its text is the peer's, so control characters are shown escaped."""
-    return PeerGaveUp(f"the daemon gave up the transfer: {shown(packet.data[:ERROR_TEXT_KEPT])}")
+    return PeerGaveUp(f"the daemon gave up the transfer: {shown(packet.data)}")
+
+
+async def give_up(channel: Channel, error: SessionError) -> None:
+    """Tell the other side why the transfer ends, if it still listens and has not given up itself.
+
+    Raises nothing but cancellation: what ended the transfer must not be hidden by what ends the channel.
+    """
+    if isinstance(error, PeerGaveUp):
+        return
+    with anyio.move_on_after(ERROR_PATIENCE), suppress(SessionError):
+        await channel.send(err_packet(str(error)))

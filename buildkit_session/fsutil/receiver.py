@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from anyio import to_thread
+from anyio import CancelScope, to_thread
 
 from buildkit_session.errors import RemoteProtocolError, TransferError
 from buildkit_session.fsutil.disk import DirectoryWriter, Written
 from buildkit_session.fsutil.modes import is_plain_file, to_posix
-from buildkit_session.fsutil.packets import DATA, ERR, FIN, STAT, err_packet, fin_packet, peer_error, req_packet
+from buildkit_session.fsutil.packets import DATA, ERR, FIN, STAT, fin_packet, give_up, peer_error, req_packet
 from buildkit_session.fsutil.validate import ListingCheck, shown
 
 if TYPE_CHECKING:
@@ -34,14 +34,25 @@ OUTSTANDING: Final = 64
 async def receive_tree(channel: Channel, root_fd: int) -> Written:
     """Receive a tree into the directory ``root_fd``, merging with what is there.
 
-    When this returns, everything is in place and the sender has confirmed the end. When it raises, complete
-    entries stay and incomplete ones are removed. The sender has then been told why.
+    When this returns, everything is in place and the sender has confirmed the end. When it raises or is cancelled,
+    complete entries stay and incomplete ones are removed; the sender is told of an error.
 
     Raises:
         TransferError: something could not be written, the sender gave up, or it ended early.
         RemoteProtocolError: the listing or the data break the rules; nothing of the offending entry was written.
         StreamReset: the sender went away.
     """
+    try:
+        written = await _write_tree(channel, root_fd)
+        await channel.send(fin_packet())
+        await _wait_for_fin(channel)
+    except (TransferError, RemoteProtocolError) as error:
+        await give_up(channel, error)
+        raise
+    return written
+
+
+async def _write_tree(channel: Channel, root_fd: int) -> Written:
     writer = DirectoryWriter(root_fd)
     receiver = _Receiver(writer)
     try:
@@ -53,13 +64,9 @@ async def receive_tree(channel: Channel, root_fd: int) -> Written:
             for entry_id in receiver.requests():
                 await channel.send(req_packet(entry_id))
         await to_thread.run_sync(writer.finish)
-    except (TransferError, RemoteProtocolError) as error:
-        await channel.send(err_packet(str(error)))
-        raise
     finally:
-        await to_thread.run_sync(writer.close)
-    await channel.send(fin_packet())
-    await _wait_for_fin(channel)
+        with CancelScope(shield=True):
+            await to_thread.run_sync(writer.close)
     return writer.written
 
 
@@ -133,7 +140,7 @@ class _Receiver:
         if entry is None:
             raise RemoteProtocolError(f"content arrived for entry {packet.id}, which was not asked for")
         if packet.data:
-            self._writer.write(entry.path, packet.data)
+            self._writer.write(entry, packet.data)
         else:
             self._writer.complete(entry)
             del self._outstanding[packet.id]

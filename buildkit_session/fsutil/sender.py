@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from anyio import to_thread
 
-from buildkit_session.errors import RemoteProtocolError, TransferError, first_cause
+from buildkit_session.errors import InputError, RemoteProtocolError, TransferError, first_cause
 from buildkit_session.fsutil.modes import is_plain_file
 from buildkit_session.fsutil.packets import (
     ERR,
@@ -27,11 +27,12 @@ from buildkit_session.fsutil.packets import (
     REQ,
     data_packet,
     end_of_data,
-    err_packet,
     fin_packet,
+    give_up,
     peer_error,
     stat_packet,
 )
+from buildkit_session.fsutil.validate import shown
 from buildkit_session.fsutil.walk import FileOpener, Filter, walk
 
 if TYPE_CHECKING:
@@ -64,8 +65,9 @@ async def send_tree(channel: Channel, root_fd: int, filtered: Filter) -> None:
         filtered: which entries are listed; only they can be requested.
 
     Raises:
-        TransferError: something could not be listed or read, or the receiver gave up. The receiver has been told.
+        TransferError: something could not be listed or read, or the receiver gave up.
         RemoteProtocolError: the receiver asked for what it was not offered.
+        InputError: a pattern of the filter is malformed. The receiver is told of this and of the errors above.
         StreamReset: the receiver went away.
     """
     sender = _Sender(channel, root_fd, filtered)
@@ -73,8 +75,8 @@ async def send_tree(channel: Channel, root_fd: int, filtered: Filter) -> None:
         await sender.run()
     except BaseExceptionGroup as group:
         error = first_cause(group)
-        if isinstance(error, TransferError):
-            await channel.send(err_packet(str(error)))
+        if isinstance(error, TransferError | RemoteProtocolError | InputError):
+            await give_up(channel, error)
         raise error from error.__cause__
 
 
@@ -171,5 +173,4 @@ def _read_chunk(descriptor: int, path: bytes) -> bytes:
     try:
         return os.read(descriptor, CHUNK)
     except OSError as error:
-        name = path.decode("utf-8", "replace")
-        raise TransferError(f"cannot read {name}: {error.strerror}", path=path) from error
+        raise TransferError(f"cannot read {shown(path)}: {error.strerror}", path=path) from error

@@ -14,10 +14,11 @@ MAX_PATH = 4096
 MAX_NAME = 255
 
 
-def shown(path: bytes) -> str:
-    """A path as text for people: undecodable bytes and control characters escaped."""
+def shown(text: bytes) -> str:
+    """A path or a text of the peer for people: control characters escaped, at most ``MAX_PATH`` bytes of it."""
     return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in path.decode("utf-8", "replace")
+        c if c.isprintable() else c.encode("unicode_escape").decode()
+        for c in text[:MAX_PATH].decode("utf-8", "backslashreplace")
     )
 
 
@@ -70,7 +71,7 @@ def _components(path: bytes) -> list[bytes]:
     names = path.split(b"/")
     for name in names:
         if name in (b"", b".", b"..") or b"\0" in name:
-            raise RemoteProtocolError(f"{shown(path)!r} is not a clean relative path")
+            raise RemoteProtocolError(f"'{shown(path)}' is not a clean relative path")
         if len(name) > MAX_NAME:
             raise RemoteProtocolError(f"a name of {len(name)} bytes is listed, {MAX_NAME} are accepted")
     return names

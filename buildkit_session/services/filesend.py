@@ -9,7 +9,8 @@ Source: moby/buildkit:session/filesync/filesync.go (fsSyncTarget), filesync.prot
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+import re
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from buildkit_session.errors import RpcError
 from buildkit_session.grpc.router import Codecs, Route
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["EXPORTER_ID", "FileSend", "Target"]
 
-EXPORTER_ID = "buildkit-attachable-exporter-id"
+EXPORTER_ID: Final = "buildkit-attachable-exporter-id"
+
+_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 class Target(Protocol):
@@ -60,9 +63,9 @@ class FileSend:
         await self._target(call.metadata).receive(call)
 
     def _target(self, metadata: Metadata) -> Target:
-        value = metadata.get(EXPORTER_ID, "0") or "0"
-        # Daemons before BuildKit 0.13 have one exporter and name none.
-        number = int(value) if value.isascii() and value.isdigit() and len(value) < 9 else 0
+        # Daemons before BuildKit 0.13 have one exporter and name none; what is no number counts as none upstream.
+        value = metadata.get(EXPORTER_ID) or ""
+        number = int(value) if _NUMBER.fullmatch(value) else 0
         if (target := self._targets.get(number)) is None:
             raise RpcError(Status.UNKNOWN, f"exporter {number} not found")
         return target

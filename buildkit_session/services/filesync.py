@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FileSync"]
 
+# What Go's strconv.ParseBool takes for true.
 _TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
 
 
@@ -46,15 +47,14 @@ class FileSync:
         )
 
     async def _diff_copy(self, call: Call[Packet, Packet]) -> None:
-        name = call.metadata.get("dir-name", "")
-        root_fd = self._directories.get(name or "")
+        name = call.metadata.get("dir-name") or ""
+        root_fd = self._directories.get(name)
         if root_fd is None:
             raise RpcError(Status.NOT_FOUND, f'no access allowed to dir "{name}"')
         try:
-            filtered = _filter(call.metadata)
+            await send_tree(call, root_fd, _filter(call.metadata))
         except InputError as error:
             raise RpcError(Status.INVALID_ARGUMENT, str(error)) from error
-        await send_tree(call, root_fd, filtered)
 
 
 async def _tar_stream(_call: Call[Packet, Packet]) -> None:
@@ -72,7 +72,7 @@ def _filter(metadata: Metadata) -> Filter:
 
 def _values(metadata: Metadata, key: str) -> tuple[str, ...]:
     """All values of a key; form-urlencoded where ``<key>-encoded`` says so, which BuildKit does from 0.12 on."""
-    values = metadata.get_all(key)
+    values = tuple(metadata.get_all(key))
     if metadata.get(f"{key}-encoded") in _TRUE:
         return tuple(unquote_plus(value, errors="surrogateescape") for value in values)
-    return tuple(values)
+    return values
