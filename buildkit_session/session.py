@@ -101,6 +101,8 @@ class Session:
                 finally:
                     connection.close()
                     calls.cancel_scope.cancel()
+                    with anyio.CancelScope(shield=True):
+                        await connection.closed.wait()
         except BaseExceptionGroup as group:
             error = first_cause(group)
             raise error from error.__cause__
