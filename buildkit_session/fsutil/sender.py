@@ -46,7 +46,7 @@ __all__ = ["send_tree"]
 LIST_BATCH: Final = 512
 """Entries listed in one visit of a thread."""
 
-CHUNK: Final = 32 * 1024
+CHUNK: Final = 128 * 1024
 """Bytes of content in a packet. Daemons before BuildKit 0.13 refuse messages above 4 MiB."""
 
 READ_BATCH: Final = 512 * 1024

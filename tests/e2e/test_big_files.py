@@ -1,4 +1,4 @@
-"""Files whose size does not fit 32 bits, up and down. Sparse on both ends that can be, as they would not fit otherwise."""
+"""Files whose size does not fit 32 bits, up and down; sparse where they are read from."""
 
 from __future__ import annotations
 

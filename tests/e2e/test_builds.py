@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import shutil
+import signal
 import tarfile
 from typing import TYPE_CHECKING
 
@@ -216,16 +217,17 @@ async def test_two_outputs_are_refused_before_anything_is_sent(daemon: Daemon, c
 async def test_daemon_killed_during_the_build(private_daemon: Daemon, context: Path, tmp_path: Path) -> None:
     """The call ends with an error of ours, soon, and leaves nothing running."""
     write_dockerfile(context, "echo started; /bin/busybox sleep 300")
-    assert private_daemon.pid is not None
+    pid = private_daemon.pid
+    assert pid is not None
+
+    def kill(event: bk.ProgressEvent) -> None:
+        if isinstance(event, bk.VertexLog):
+            os.kill(pid, signal.SIGKILL)
+
+    out = bk.output.local(tmp_path / "out")
     async with bk.connect(private_daemon.address) as client:
         with anyio.fail_after(60), pytest.raises((bk.ConnectionClosed, bk.EngineError)):
-            await client.build(
-                context,
-                network="none",
-                no_cache=True,
-                outputs=[bk.output.local(tmp_path / "out")],
-                on_event=lambda event: isinstance(event, bk.VertexLog) and os.kill(private_daemon.pid or 0, 9),
-            )
+            await client.build(context, network="none", no_cache=True, outputs=[out], on_event=kill)
 
 
 async def test_nobody_there(tmp_path: Path) -> None:

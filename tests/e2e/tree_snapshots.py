@@ -35,7 +35,7 @@ def of_directory(root: Path) -> dict[str, tuple[object, ...]]:
 def of_tar(path: Path) -> list[tuple[object, ...]]:
     """Every member in order, with all that its header says, and its content."""
     with tarfile.open(path) as archive:
-        members = []
+        members: list[tuple[object, ...]] = []
         for member in archive:
             file = archive.extractfile(member) if member.isfile() else None
             content = hashlib.sha256(file.read()).hexdigest() if file else ""
