@@ -7,6 +7,7 @@ the test with the reason; with ``CI=true`` it fails it, so that a green run ther
 from __future__ import annotations
 
 import os
+import signal
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -76,6 +77,9 @@ _DAEMONS = pytest.StashKey[Daemons]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell starts its background jobs with SIGINT ignored, and the programs that tests interrupt would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_DAEMONS] = Daemons()
 
 

@@ -79,7 +79,8 @@ def test_files_go_to_a_directory(daemon: Daemon, context: Path, tmp_path: Path) 
     assert (tmp_path / "out" / "greeting").read_text() == "hello world\n"
     lines = done.stderr.decode().splitlines()
     assert lines[0] == "#0 building with buildkit-session using docker driver"
-    assert "#1 [internal] load build definition from Dockerfile" in lines
+    # Which vertex comes first is the daemon's choice.
+    assert any(line.endswith(" [internal] load build definition from Dockerfile") for line in lines)
 
 
 def test_files_go_to_an_archive(daemon: Daemon, context: Path, tmp_path: Path) -> None:
