@@ -20,20 +20,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from buildkit_session.errors import InputError, UnsupportedError
+from buildkit_session.fsutil.options import STALL_TIMEOUT
+from buildkit_session.local_output import ListingOutput, LocalOutput, read_boolean, read_local, require_writable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["ByteWriter", "ImageOutput", "LocalOutput", "Output", "TarOutput", "image", "local", "parse", "tar"]
+    from buildkit_session.local_output import Mode, Permissions
+    from buildkit_session.services.writers import AsyncWriter, ByteSender
+
+__all__ = [
+    "ByteWriter",
+    "ImageOutput",
+    "ListingOutput",
+    "LocalOutput",
+    "Output",
+    "TarOutput",
+    "image",
+    "listing",
+    "local",
+    "parse",
+    "tar",
+]
 
 _STDOUT = "-"
 _KNOWN = "local, tar and image"
 _LATER = frozenset({"oci", "registry", "cacheonly"})
 _IMAGE_TYPES = frozenset({"image", "docker", "moby"})
-_BOOLEANS = {
-    **dict.fromkeys(("1", "t", "T", "true", "True", "TRUE"), True),
-    **dict.fromkeys(("0", "f", "F", "false", "False", "FALSE", ""), False),
-}
 # One field of a CSV record: quoted, with "" for a quote inside, or free of quotes. Both branches are linear in time.
 _FIELD = re.compile(r'"(?P<quoted>(?:[^"]|"")*)"(?=,|\Z)|(?P<plain>[^",]*)(?=,|\Z)')
 
@@ -46,42 +59,16 @@ class ByteWriter(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class LocalOutput:
-    """The files of the result, written to a directory, which is made if it is missing.
-
-    Attributes:
-        dest: the directory.
-        attrs: exporter attributes passed to the daemon as they are, such as ``platform-split``.
-    """
-
-    dest: Path
-    attrs: Mapping[str, str] = field(default_factory=dict, hash=False)
-
-    @property
-    def exporter(self) -> tuple[str, dict[str, str]]:
-        """The exporter's type and attributes, as the daemon expects them."""
-        return "local", dict(self.attrs)
-
-    def check(self) -> None:
-        """Raise InputError if the directory can be neither used nor made."""
-        existing = _nearest_existing(self.dest)
-        if not existing.is_dir():
-            if existing == self.dest:
-                raise InputError(f"destination directory {self.dest} is a file; name a directory, or use type=tar")
-            raise InputError(f"destination directory {self.dest} cannot be made: {existing} is a file")
-        _require_writable(existing, "destination directory", self.dest)
-
-
-@dataclass(frozen=True, slots=True)
 class TarOutput:
     """The files of the result as one tar archive.
 
     Attributes:
-        dest: a file, whose directory must exist; an open binary file, left open; ``None`` is standard output.
+        dest: a file, whose directory must exist; an open binary file or an asynchronous writer, left open; ``None`` is
+            standard output.
         attrs: exporter attributes passed to the daemon as they are.
     """
 
-    dest: Path | ByteWriter | None = None
+    dest: Path | ByteWriter | AsyncWriter | ByteSender | None = None
     attrs: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
@@ -136,27 +123,84 @@ class ImageOutput:
             raise UnsupportedError("pushing the image is not supported yet; build it, then push it with the Engine")
 
 
-Output: TypeAlias = LocalOutput | TarOutput | ImageOutput
+Output: TypeAlias = LocalOutput | ListingOutput | TarOutput | ImageOutput
 
 
-def local(dest: str | os.PathLike[str], **attrs: str | bool | int) -> LocalOutput:
+def local(
+    dest: str | os.PathLike[str],
+    *,
+    permissions: Permissions = "safe",
+    mode: Mode = "merge",
+    incremental: bool = False,
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+    umask: int = 0,
+    owner: tuple[int, int] | None = None,
+    force: bool = False,
+    stall_timeout: float | None = STALL_TIMEOUT,
+    **attrs: str | bool | int,
+) -> LocalOutput:
     """Write the files of the result to the directory ``dest``.
 
     Args:
         dest: the directory, made if it is missing.
+        permissions: see :class:`LocalOutput`, as for all options.
+        mode: what becomes of what is there: ``merge``, ``mirror`` or ``swap``.
+        incremental: leave files alone that are there with the same size, time and permissions.
+        include: patterns of what is written.
+        exclude: patterns of what is not written.
+        umask: permissions that nothing gets.
+        owner: user and group id of everything.
+        force: let ``mirror`` and ``swap`` work on protected directories.
+        stall_timeout: seconds of silence after which the transfer fails.
         attrs: exporter attributes; ``platform_split=False`` is sent as ``platform-split=false``.
 
     Raises:
-        InputError: ``dest`` is empty.
+        InputError: ``dest`` is empty, or the options do not go together.
     """
-    return LocalOutput(_path(dest), _attributes(attrs))
+    return LocalOutput(
+        _path(dest),
+        _attributes(attrs),
+        permissions=permissions,
+        mode=mode,
+        incremental=incremental,
+        include=_patterns(include),
+        exclude=_patterns(exclude),
+        umask=umask,
+        owner=owner,
+        force=force,
+        stall_timeout=stall_timeout,
+    )
 
 
-def tar(dest: str | os.PathLike[str] | ByteWriter | None = None, **attrs: str | bool | int) -> TarOutput:
+def listing(
+    *,
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+    stall_timeout: float | None = STALL_TIMEOUT,
+    **attrs: str | bool | int,
+) -> ListingOutput:
+    """List the files of the result without fetching them; see :class:`ListingOutput`.
+
+    Args:
+        include: patterns of what is listed.
+        exclude: patterns of what is not listed.
+        stall_timeout: seconds of silence after which the transfer fails.
+        attrs: exporter attributes, as for :func:`local`.
+    """
+    return ListingOutput(
+        _attributes(attrs), include=_patterns(include), exclude=_patterns(exclude), stall_timeout=stall_timeout
+    )
+
+
+def tar(
+    dest: str | os.PathLike[str] | ByteWriter | AsyncWriter | ByteSender | None = None, **attrs: str | bool | int
+) -> TarOutput:
     """Write the files of the result as a tar archive.
 
     Args:
-        dest: a path, an open binary file, or ``"-"`` or ``None`` for standard output.
+        dest: a path, an open binary file, what has ``async def write`` or, as anyio's streams, ``async def send``, an
+            ``asyncio.StreamWriter``, or ``"-"`` or ``None`` for standard output.
         attrs: exporter attributes, as for :func:`local`.
 
     Raises:
@@ -188,6 +232,11 @@ def parse(text: str) -> Output:
     ``type=`` is a directory, or a tar archive on standard output for ``-``; so ``dest=out`` alone names a directory
     ``dest=out``, as it does for buildx.
 
+    The options of :func:`local` are fields of the same name, with ``-`` or ``_``; they are not sent to the daemon.
+    ``include`` and ``exclude`` take one pattern each and may be repeated; ``umask`` is octal; ``owner`` is ``UID:GID``;
+    ``stall-timeout=0`` is none; ``mode=copy`` is BuildKit's word for ``merge``. ``type=local,list-only=true``, without
+    ``dest``, is :func:`listing`.
+
     Args:
         text: such as ``type=local,dest=out``, ``type=tar`` or ``out``.
 
@@ -206,11 +255,11 @@ def parse(text: str) -> Output:
     fields = list(_fields(text))
     if fields == [text] and not text.startswith("type="):
         return tar() if text == _STDOUT else local(text)
-    attrs = dict(_pair(item, text) for item in fields)
-    exporter = attrs.pop("type", "")
+    pairs = [_pair(item, text) for item in fields]
+    exporter = dict(pairs).get("type", "")
     if not exporter:
         raise InputError(f"type is required for output {text!r} (known: {_KNOWN})")
-    return _output(exporter, attrs)
+    return _output(exporter, [pair for pair in pairs if pair[0] != "type"])
 
 
 def _fields(text: str) -> Iterator[str]:
@@ -234,9 +283,10 @@ def _pair(item: str, text: str) -> tuple[str, str]:
     return key.strip().lower(), value
 
 
-def _output(exporter: str, attrs: dict[str, str]) -> Output:
+def _output(exporter: str, pairs: list[tuple[str, str]]) -> Output:
     if exporter == "local":
-        return LocalOutput(_local_dest(attrs.pop("dest", "")), attrs)
+        return read_local(pairs)
+    attrs = dict(pairs)
     if exporter == "tar":
         dest = attrs.pop("dest", "")
         return TarOutput(None if dest in ("", _STDOUT) else Path(dest), attrs)
@@ -244,29 +294,18 @@ def _output(exporter: str, attrs: dict[str, str]) -> Output:
         what = "docker with dest" if exporter == "docker" else exporter
         raise UnsupportedError(f"output type {what} is not supported yet; known types are {_KNOWN}")
     if exporter in _IMAGE_TYPES:
-        return ImageOutput(attrs.pop("name", None), _boolean("push", attrs.pop("push", "")), attrs)
+        return ImageOutput(attrs.pop("name", None), read_boolean("push", attrs.pop("push", "")), attrs)
     raise InputError(f"exporter {exporter!r} could not be found; known types are {_KNOWN}")
-
-
-def _local_dest(dest: str) -> Path:
-    if not dest:
-        raise InputError("dest is required for local exporter: write type=local,dest=DIRECTORY")
-    if dest == _STDOUT:
-        raise InputError("dest cannot be stdout for local exporter; use type=tar for standard output")
-    return Path(dest)
-
-
-def _boolean(key: str, value: str) -> bool:
-    try:
-        return _BOOLEANS[value]
-    except KeyError:
-        raise InputError(f"invalid value {value!r} for {key}: expected true or false") from None
 
 
 def _path(dest: str | os.PathLike[str]) -> Path:
     if not os.fspath(dest):
         raise InputError("the destination of an output must not be empty")
     return Path(dest)
+
+
+def _patterns(patterns: Iterable[str]) -> tuple[str, ...]:
+    return (patterns,) if isinstance(patterns, str) else tuple(patterns)
 
 
 def _attributes(attrs: Mapping[str, str | bool | int]) -> dict[str, str]:
@@ -286,11 +325,11 @@ def _check_file(dest: Path) -> None:
     if dest.is_dir():
         raise InputError(f"destination file {dest} is a directory; name a file, or use type=local")
     if dest.exists():
-        _require_writable(dest, "destination file", dest)
+        require_writable(dest, "destination file", dest)
     elif not dest.parent.is_dir():
         raise InputError(f"destination file {dest} cannot be made: there is no directory {dest.parent}")
     else:
-        _require_writable(dest.parent, "destination file", dest)
+        require_writable(dest.parent, "destination file", dest)
 
 
 def _check_stream(stream: object, name: str) -> None:
@@ -298,16 +337,3 @@ def _check_stream(stream: object, name: str) -> None:
         raise InputError(f"{name} is closed; give a tar output a dest")
     if isinstance(stream, io.IOBase) and stream.isatty():
         raise InputError(f"{name} is a terminal, and a tar archive is not text; give a dest or redirect it")
-
-
-def _nearest_existing(path: Path) -> Path:
-    for candidate in (path, *path.parents):
-        if os.path.lexists(candidate):
-            return candidate
-    return Path()
-
-
-def _require_writable(existing: Path, what: str, dest: Path) -> None:
-    # A courtesy: it finds the common mistake early. Whether writing works is known only when it is done.
-    if not os.access(existing, os.W_OK):
-        raise InputError(f"{what} {dest} cannot be written: no permission for {existing}")

@@ -6,6 +6,7 @@ import io
 import os
 import pty
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,12 @@ from hypothesis import strategies as st
 
 from buildkit_session import output
 from buildkit_session.errors import InputError, UnsupportedError
-from buildkit_session.output import ImageOutput, LocalOutput, Output, TarOutput
+from buildkit_session.fsutil.options import ReceiveOptions
+from buildkit_session.fsutil.policy import Policy
+from buildkit_session.output import ImageOutput, ListingOutput, LocalOutput, Output, TarOutput
+
+if TYPE_CHECKING:
+    from buildkit_session.local_output import Mode
 
 
 def a_local(dest: str, **attrs: str) -> LocalOutput:
@@ -76,6 +82,89 @@ REFUSED: list[tuple[str, str]] = [
     ("type=LOCAL,dest=a", "'LOCAL' could not be found"),
 ]
 
+# Fields of ours, which no daemon is sent.
+OWN: list[tuple[str, Output]] = [
+    ("permissions=upstream", LocalOutput(Path("o"), permissions="upstream")),
+    ("permissions=safe,mode=copy", LocalOutput(Path("o"))),
+    ("mode=mirror,force=true", LocalOutput(Path("o"), mode="mirror", force=True)),
+    ("MODE=swap", LocalOutput(Path("o"), mode="swap")),
+    ("incremental=true", LocalOutput(Path("o"), incremental=True)),
+    ("include=a,exclude=b,include=c;d", LocalOutput(Path("o"), include=("a", "c;d"), exclude=("b",))),
+    ('"include=a,b"', LocalOutput(Path("o"), include=("a,b",))),
+    ("umask=022,owner=1:2", LocalOutput(Path("o"), umask=0o022, owner=(1, 2))),
+    ("stall-timeout=1.5", LocalOutput(Path("o"), stall_timeout=1.5)),
+    ("stall_timeout=0", LocalOutput(Path("o"), stall_timeout=None)),
+    ("platform-split=false,umask=0", LocalOutput(Path("o"), {"platform-split": "false"})),
+    ("list-only=false", LocalOutput(Path("o"))),
+]
+
+OWN_REFUSED: list[tuple[str, str]] = [
+    ("dest=o,permissions=all", "'all' for permissions: expected safe or upstream"),
+    ("dest=o,mode=replace", "'replace' for mode: expected merge or mirror or swap"),
+    ("dest=o,mode=delete", "mode=mirror does the same"),
+    ("dest=o,mode=swap,incremental=true", "nothing incremental"),
+    ("dest=o,force=true", "merging removes nothing"),
+    ("dest=o,incremental=maybe", "expected true or false"),
+    ("dest=o,umask=888", "expected an octal number"),
+    ("dest=o,umask=1777", "not between 0 and 0777"),
+    ("dest=o,umask=-1", "not between 0 and 0777"),
+    ("dest=o,owner=root", "expected UID:GID"),
+    ("dest=o,owner=1:", "expected UID:GID"),
+    ("dest=o,owner=1:4294967295", "not a user and a group id"),
+    ("dest=o,stall-timeout=soon", "expected a number of seconds"),
+    ("dest=o,stall-timeout=-1", "not a positive number"),
+    ("dest=o,stall-timeout=nan", "not a positive number"),
+    ("list-only=true,dest=o", "leave dest=o away"),
+    ("list-only=true,umask=022,mode=mirror", "no meaning: mode, umask"),
+]
+
+
+@pytest.mark.parametrize(("fields", "expected"), OWN)
+def test_options_of_a_directory_are_not_sent(fields: str, expected: Output) -> None:
+    parsed = output.parse(f"type=local,dest=o,{fields}")
+    assert parsed == expected
+    assert set(parsed.exporter[1]) <= {"platform-split"}
+
+
+@pytest.mark.parametrize(("fields", "message"), OWN_REFUSED)
+def test_options_that_cannot_be_are_refused(fields: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        output.parse(f"type=local,{fields}")
+    assert message in str(caught.value)
+
+
+def test_a_listing_has_no_destination() -> None:
+    expected = ListingOutput({"platform-split": "false"}, include=("a",))
+    assert output.parse("type=local,list-only=true,include=a,platform-split=false") == expected
+    assert output.listing(include="a", platform_split=False) == expected
+    assert expected.exporter == ("local", {"platform-split": "false"})
+    assert output.listing(exclude=["b"], stall_timeout=None).receive_options == ReceiveOptions(
+        exclude=("b",), stall_timeout=None
+    )
+
+
+def test_other_types_keep_fields_of_the_same_name() -> None:
+    assert output.parse("type=tar,mode=delete,umask=x") == TarOutput(None, {"mode": "delete", "umask": "x"})
+
+
+def test_keywords_mean_the_same_as_fields() -> None:
+    text = "type=local,dest=o,permissions=upstream,mode=mirror,incremental=1,include=a,exclude=b,umask=022,owner=1:2"
+    made = output.local(
+        "o",
+        permissions="upstream",
+        mode="mirror",
+        incremental=True,
+        include=["a"],
+        exclude="b",
+        umask=0o022,
+        owner=(1, 2),
+    )
+    assert made == output.parse(text)
+    assert made.receive_options == ReceiveOptions(
+        policy=Policy(upstream=True, umask=0o022, owner=(1, 2)), include=("a",), exclude=("b",), incremental=True
+    )
+
+
 # buildx has them, this version does not.
 NOT_YET = ["type=oci,dest=a", "type=registry", "type=cacheonly", "type=docker,dest=a.tar"]
 
@@ -110,7 +199,7 @@ def test_any_text_is_an_output_or_a_typed_error(text: str) -> None:
         parsed = output.parse(text)
     except (InputError, UnsupportedError):
         return
-    assert isinstance(parsed, LocalOutput | TarOutput | ImageOutput)
+    assert isinstance(parsed, LocalOutput | ListingOutput | TarOutput | ImageOutput)
 
 
 @given(st.text(min_size=1).filter(lambda dest: dest != "-" and dest == dest.strip("\r\n")))
@@ -120,7 +209,8 @@ def test_a_quoted_dest_comes_back_whole(dest: str) -> None:
 
 
 def test_constructors_spell_attributes_as_exporters_do() -> None:
-    made = output.local("out", platform_split=False, **{"annotation.a_b": "c"})
+    others: dict[str, Any] = {"annotation.a_b": "c"}
+    made = output.local("out", platform_split=False, **others)
     assert made.exporter == ("local", {"platform-split": "false", "annotation.a_b": "c"})
 
 
@@ -166,6 +256,51 @@ class TestCheck:
     def test_a_relative_directory_is_fine(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         output.local("out").check()
+
+    @pytest.mark.parametrize("made", [output.local("o", exclude=["["]), output.listing(include=["a", "["])])
+    def test_a_malformed_pattern_is_named(self, made: Output) -> None:
+        with pytest.raises(InputError, match=r"pattern '\['"):
+            made.check()
+
+    @pytest.mark.parametrize("mode", ["mirror", "swap"])
+    @pytest.mark.parametrize(
+        ("dest", "reason"),
+        [
+            ("/", "it is the root of the file system"),
+            ("home", "it is the home directory"),
+            ("home/..", "it contains the home directory"),
+            ("home/work", "it is the working directory"),
+            (".", "it is the working directory"),
+            ("..", "it is the home directory"),
+            ("link", "it is a symbolic link"),
+        ],
+    )
+    def test_what_must_not_be_emptied_by_mistake(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Mode, dest: str, reason: str
+    ) -> None:
+        """DR-28: unless it is allowed explicitly; merging removes nothing and is always allowed."""
+        (tmp_path / "home/work").mkdir(parents=True)
+        (tmp_path / "free").mkdir()
+        (tmp_path / "link").symlink_to("free")
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        monkeypatch.chdir(tmp_path / "home/work")
+        path = Path(dest) if dest.startswith((".", "/")) else tmp_path / dest
+        with pytest.raises(InputError, match=f"{reason}; force=true allows it"):
+            output.local(path, mode=mode).check()
+        if dest != "/":
+            output.local(path, mode=mode, force=True).check()
+            output.local(path).check()
+        output.local(tmp_path / "free", mode=mode).check()
+        output.local(tmp_path / "free/new", mode=mode).check()
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+    def test_a_swap_needs_room_beside_the_directory(self, tmp_path: Path) -> None:
+        (tmp_path / "out").mkdir()
+        tmp_path.chmod(0o500)
+        with pytest.raises(InputError, match=r"what is beside .*/out cannot be written"):
+            output.local(tmp_path / "out", mode="swap").check()
+        output.local(tmp_path / "out", mode="mirror").check()
+        tmp_path.chmod(0o700)
 
     def test_a_directory_is_no_archive(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="is a directory"):

@@ -8,8 +8,9 @@ Existing directories are kept and merged into.
 Hard links are made last, when their sources are complete; then directories get their modes and times, deepest first,
 so that read-only directories can be filled.
 
-Set-user-id, set-group-id and sticky bits of files, ownership and extended attributes are not applied, and devices are
-refused: the listing comes from a daemon that is not trusted, and the caller may be root.
+What else an entry gets is for the policy to say. By default set-user-id, set-group-id and sticky bits of files,
+ownership and extended attributes are not applied, and devices are refused: the listing comes from a daemon that is not
+trusted, and the caller may be root.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ from typing import TYPE_CHECKING, Final
 
 from buildkit_session.errors import TransferError
 from buildkit_session.fsutil.directories import Directories
+from buildkit_session.fsutil.metadata import set_node_metadata, set_open_metadata
 from buildkit_session.fsutil.modes import to_posix
+from buildkit_session.fsutil.policy import SAFE, Policy
+from buildkit_session.fsutil.unchanged import Unchanged
 from buildkit_session.fsutil.validate import shown
 
 if TYPE_CHECKING:
@@ -35,22 +39,31 @@ if TYPE_CHECKING:
 __all__ = ["DirectoryWriter", "Written"]
 
 CREATE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-FILE_BITS: Final = 0o777
-DIRECTORY_BITS: Final = 0o7777
+MAX_MAJOR: Final = 0xFFF
+MAX_MINOR: Final = 0xFFFFF
 
 
 @dataclass(slots=True)
 class Written:
     """What an export wrote: counts of entries, and bytes of content.
 
-    ``dropped_bits`` counts files that were listed with set-user-id, set-group-id or sticky bits.
+    Attributes:
+        files: files, under each of their names, pipes and devices.
+        directories: directories, those that were there before too.
+        links: symbolic links.
+        content: bytes written to files.
+        unchanged: files that were there as listed, and were not written.
+        dropped_bits: files that were listed with set-user-id, set-group-id or sticky bits, and have none.
+        dropped_xattrs: entries that were listed with extended attributes, and have none of those.
     """
 
     files: int = 0
     directories: int = 0
     links: int = 0
     content: int = 0
+    unchanged: int = 0
     dropped_bits: int = 0
+    dropped_xattrs: int = 0
 
 
 class _OpenFile:
@@ -69,19 +82,33 @@ class DirectoryWriter:
 
     Args:
         root_fd: an open directory; stays the caller's.
+        policy: what of the entries' metadata is applied.
+        incremental: whether files that are there as listed are left alone.
     """
 
-    def __init__(self, root_fd: int) -> None:
+    def __init__(self, root_fd: int, policy: Policy = SAFE, *, incremental: bool = False) -> None:
         self.written = Written()
+        self._policy = policy
         self._directories = Directories(root_fd)
+        self._unchanged = Unchanged(self._directories, policy) if incremental else None
         # Unguessable, so that no entry of a listing can meet a temporary file, not even one of another stream.
         self._prefix = b".tmp." + secrets.token_hex(8).encode()
         self._counter = count()
         self._open_files: dict[bytes, _OpenFile] = {}
-        self._unfinished: list[tuple[bytes, int, int]] = []  # directories: path, mode, mtime
+        self._unfinished: list[Stat] = []  # directories
         self._hard_links: list[tuple[bytes, bytes]] = []  # path, path of the source
 
     # -- entries ------------------------------------------------------------------------------------------------
+
+    def wants(self, entry: Stat) -> bool:
+        """Tell whether the content of a plain file is needed; if not, the file is done."""
+        try:
+            if self._unchanged is None or not self._unchanged.holds(entry):
+                return True
+        except OSError as error:
+            raise _failed("look at", entry.path, error) from error
+        self.written.unchanged += 1
+        return False
 
     def add(self, entry: Stat) -> None:
         """Create an entry that has no content of its own: anything but a regular file with one name."""
@@ -89,23 +116,25 @@ class DirectoryWriter:
         try:
             match stat.S_IFMT(mode):
                 case stat.S_IFDIR:
-                    self._add_directory(entry.path, mode & DIRECTORY_BITS, entry.mod_time)
+                    self._add_directory(entry)
                 case stat.S_IFLNK:
                     self._add_symlink(entry)
                 case stat.S_IFREG:
                     self._hard_links.append((entry.path, entry.linkname))
                 case stat.S_IFIFO:
-                    self._add_fifo(entry, mode & FILE_BITS)
+                    self._add_node(entry, lambda name, parent: os.mkfifo(name, 0o600, dir_fd=parent))
+                case stat.S_IFBLK | stat.S_IFCHR if self._policy.upstream:
+                    self._add_device(entry, stat.S_IFMT(mode))
                 case _:
-                    text = f"{shown(entry.path)} is a device or a socket; such nodes are not created"
-                    raise TransferError(text, path=entry.path)
+                    raise _refused(entry, mode)
         except OSError as error:
             raise _failed("create", entry.path, error) from error
 
-    def _add_directory(self, path: bytes, mode: int, mtime: int) -> None:
-        parent, name = self._directories.locate(path)
-        self._unfinished.append((path, mode, mtime))
+    def _add_directory(self, entry: Stat) -> None:
+        parent, name = self._directories.locate(entry.path)
+        self._unfinished.append(entry)
         self.written.directories += 1
+        self.written.dropped_xattrs += self._policy.drops_xattrs(entry)
         try:
             os.mkdir(name, 0o700, dir_fd=parent)
         except FileExistsError:
@@ -115,7 +144,7 @@ class DirectoryWriter:
                 os.mkdir(name, 0o700, dir_fd=parent)
             elif found & 0o700 != 0o700:
                 # Its listed mode follows at the end; until then it must be possible to write into it.
-                os.fchmod(self._directories.descriptor(path), stat.S_IMODE(found) | 0o700)
+                os.fchmod(self._directories.descriptor(entry.path), stat.S_IMODE(found) | 0o700)
 
     def _add_symlink(self, entry: Stat) -> None:
         if not entry.linkname or b"\0" in entry.linkname:
@@ -123,20 +152,35 @@ class DirectoryWriter:
 
         def create(name: bytes, parent: int) -> None:
             os.symlink(entry.linkname, name, dir_fd=parent)
-            os.utime(name, ns=(entry.mod_time, entry.mod_time), dir_fd=parent, follow_symlinks=False)
+            set_node_metadata(name, entry, self._policy, dir_fd=parent)
 
         self._replace(entry.path, create)
         self.written.links += 1
+        self.written.dropped_xattrs += self._policy.drops_xattrs(entry)
 
-    def _add_fifo(self, entry: Stat, mode: int) -> None:
+    def _add_device(self, entry: Stat, kind: int) -> None:
+        if not (0 <= entry.devmajor <= MAX_MAJOR and 0 <= entry.devminor <= MAX_MINOR):
+            text = f"{shown(entry.path)} is device {entry.devmajor}:{entry.devminor}, which cannot be"
+            raise TransferError(text, path=entry.path)
+        device = os.makedev(entry.devmajor, entry.devminor)
+        try:
+            self._add_node(entry, lambda name, parent: os.mknod(name, kind | 0o600, device, dir_fd=parent))
+        except PermissionError as error:
+            text = f"cannot create {shown(entry.path)}: making devices takes privileges; exclude it, or run as root"
+            raise TransferError(text, path=entry.path) from error
+
+    def _add_node(self, entry: Stat, make: Callable[[bytes, int], None]) -> None:
         def create(name: bytes, parent: int) -> None:
-            os.mkfifo(name, 0o600, dir_fd=parent)
-            # This follows links, but nobody can put one under a name that nobody knows.
-            os.chmod(name, mode, dir_fd=parent)
-            os.utime(name, ns=(entry.mod_time, entry.mod_time), dir_fd=parent, follow_symlinks=False)
+            make(name, parent)
+            set_node_metadata(name, entry, self._policy, dir_fd=parent)
 
         self._replace(entry.path, create)
+        self._count_file(entry)
+
+    def _count_file(self, entry: Stat) -> None:
         self.written.files += 1
+        self.written.dropped_bits += self._policy.drops_bits(to_posix(entry.mode))
+        self.written.dropped_xattrs += self._policy.drops_xattrs(entry)
 
     # -- content ------------------------------------------------------------------------------------------------
 
@@ -155,23 +199,21 @@ class DirectoryWriter:
 
     def complete(self, entry: Stat) -> None:
         """Give a file its mode and time and put it in its place; it may have had no content."""
-        mode = stat.S_IMODE(to_posix(entry.mode))
         try:
             file = self._open_files.get(entry.path) or self._create(entry.path)
             if file.size != entry.size:
                 raise _wrong_size(entry, file.size)
             del self._open_files[entry.path]
             try:
-                _seal(file.descriptor, mode & FILE_BITS, entry.mod_time)
+                _seal(file.descriptor, entry, self._policy)
                 self._put(file.temporary, entry.path)
             except BaseException:
                 self._discard(file.temporary, entry.path)
                 raise
         except OSError as error:
             raise _failed("write", entry.path, error) from error
-        self.written.files += 1
+        self._count_file(entry)
         self.written.content += file.size
-        self.written.dropped_bits += mode & ~FILE_BITS != 0
 
     def _create(self, path: bytes) -> _OpenFile:
         parent, _ = self._directories.locate(path)
@@ -189,13 +231,11 @@ class DirectoryWriter:
                 self._link(path, source)
             except OSError as error:
                 raise _failed("link", path, error) from error
-        for path, mode, mtime in reversed(self._unfinished):
+        for entry in reversed(self._unfinished):
             try:
-                descriptor = self._directories.descriptor(path)
-                os.fchmod(descriptor, mode)
-                os.utime(descriptor, ns=(mtime, mtime))
+                set_open_metadata(self._directories.descriptor(entry.path), entry, self._policy)
             except OSError as error:
-                raise _failed("set the mode and time of", path, error) from error
+                raise _failed("set the mode and time of", entry.path, error) from error
 
     def _link(self, path: bytes, source: bytes) -> None:
         def create(name: bytes, parent: int) -> None:
@@ -249,13 +289,20 @@ class DirectoryWriter:
         return b"%s.%d" % (self._prefix, next(self._counter))
 
 
-def _seal(descriptor: int, mode: int, mtime: int) -> None:
-    """Apply mode and time, and close in any case: an error of closing is one of writing."""
+def _seal(descriptor: int, entry: Stat, policy: Policy) -> None:
+    """Apply the metadata, and close in any case: an error of closing is one of writing."""
     try:
-        os.fchmod(descriptor, mode)
-        os.utime(descriptor, ns=(mtime, mtime))
+        set_open_metadata(descriptor, entry, policy)
     finally:
         os.close(descriptor)
+
+
+def _refused(entry: Stat, mode: int) -> TransferError:
+    if stat.S_ISSOCK(mode):
+        text = "is a socket, which cannot be exported"
+    else:
+        text = "is a device, which is not created by default; permissions=upstream creates it, exclude leaves it out"
+    return TransferError(f"{shown(entry.path)} {text}", path=entry.path)
 
 
 def _failed(verb: str, path: bytes, error: OSError) -> TransferError:

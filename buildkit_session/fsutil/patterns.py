@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
     from buildkit_session.fsutil.automaton import Element, State
 
-__all__ = ["MatchState", "PatternMatcher"]
+__all__ = ["WHITE_SPACE", "MatchState", "PatternMatcher", "clean_path"]
 
 # Go's unicode.IsSpace. str.strip() without an argument would take four control characters more.
-_WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
+WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 
 _ANYTHING = Many(complement(()))
 
@@ -41,7 +41,8 @@ class MatchState(NamedTuple):
     Attributes:
         path: the path, ``""`` for the root.
         matched: whether the patterns match it.
-        hits: the numbers of the patterns that matched the path or one of its parents.
+        hits: the numbers of the patterns that matched the path or one of its parents, counted from 0 in the list as it
+            was given.
         glob: where the automaton stands behind the path.
     """
 
@@ -49,6 +50,14 @@ class MatchState(NamedTuple):
     matched: bool
     hits: frozenset[int]
     glob: State
+
+    @property
+    def decider(self) -> int | None:
+        """The number of the pattern that ``matched`` is due to; ``None`` if none matched.
+
+        It is the last hit, as every hit overrules those before it.
+        """
+        return max(self.hits, default=None)
 
 
 class PatternMatcher:
@@ -67,12 +76,11 @@ class PatternMatcher:
         globs: list[list[Element]] = []
         # The number of the pattern that each glob of the automaton stands for.
         self._globs: list[int] = []
-        for pattern in patterns:
-            cleaned = _clean(pattern.strip(_WHITE_SPACE))
+        for number, pattern in enumerate(patterns):
+            cleaned = clean_path(pattern.strip(WHITE_SPACE))
+            self._exceptions.append(cleaned.startswith("!"))
             if not cleaned:
                 continue
-            number = len(self._exceptions)
-            self._exceptions.append(cleaned.startswith("!"))
             literals, elements = _compile(cleaned.removeprefix("!"), pattern)
             for literal in literals:
                 self._literals[literal].append(number)
@@ -172,7 +180,7 @@ def _characters(text: str) -> list[Element]:
     return [One(single(char)) for char in text]
 
 
-def _clean(path: str) -> str:
+def clean_path(path: str) -> str:
     """Return the shortest path that lexically means the same, or ``""`` for none.
 
     The ``!`` of an exception is part of the first component here, as it is upstream: ``!../a`` keeps its dots.

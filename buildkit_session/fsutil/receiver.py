@@ -5,92 +5,174 @@ and stops taking requests when that is full; a receiver that sends thousands at 
 both sides wait for each other. Below the queue's length the daemon always takes requests, so ours can never be stuck,
 and one task may both read and ask.
 
+Content that was asked for and does not come ends the transfer after a time, see
+:mod:`buildkit_session.fsutil.stall`.
+
 Source: tonistiigi/fsutil:receive.go, send.go (queue lengths); moby/buildkit issue 2950 (the deadlock).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from anyio import CancelScope, to_thread
 
-from buildkit_session.errors import RemoteProtocolError, TransferError
+from buildkit_session.errors import InputError, RemoteProtocolError, TransferError
+from buildkit_session.fsutil.choice import Choice, Chosen
 from buildkit_session.fsutil.disk import DirectoryWriter, Written
+from buildkit_session.fsutil.listing import ListedEntry, Listing
 from buildkit_session.fsutil.modes import is_plain_file, to_posix
+from buildkit_session.fsutil.options import DEFAULT
 from buildkit_session.fsutil.packets import DATA, ERR, FIN, STAT, fin_packet, give_up, peer_error, req_packet
+from buildkit_session.fsutil.stall import StallWatch, run_watched
 from buildkit_session.fsutil.validate import ListingCheck, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from buildkit_session.fsutil.options import ReceiveOptions
     from buildkit_session.fsutil.packets import Channel
     from buildkit_session.messages.fsutil.types import Packet, Stat
 
-__all__ = ["receive_tree"]
+__all__ = ["Sink", "receive_listing", "receive_tree"]
 
 OUTSTANDING: Final = 64
 """Requests under way; half the daemon's queue."""
 
+NAMED: Final = 3
+"""Files that the error of a stalled transfer names."""
 
-async def receive_tree(channel: Channel, root_fd: int) -> Written:
+
+class Sink(Protocol):
+    """Where entries go. Called in a thread; every method but ``close`` may raise TransferError."""
+
+    def wants(self, entry: Stat) -> bool:
+        """Take a plain file, and tell whether its content shall be asked for."""
+        ...
+
+    def add(self, entry: Stat) -> None:
+        """Take an entry without content."""
+        ...
+
+    def write(self, entry: Stat, data: bytes) -> None:
+        """Take the next piece of a file."""
+        ...
+
+    def complete(self, entry: Stat) -> None:
+        """Take the end of a file."""
+        ...
+
+    def finish(self) -> None:
+        """Take the end of everything."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back, after ``finish`` or without it."""
+        ...
+
+
+async def receive_tree(
+    channel: Channel,
+    root_fd: int,
+    options: ReceiveOptions = DEFAULT,
+    on_entry: Callable[[Stat], object] = lambda _: None,
+) -> Written:
     """Receive a tree into the directory ``root_fd``, merging with what is there.
 
     When this returns, everything is in place and the sender has confirmed the end. When it raises or is cancelled,
     complete entries stay and incomplete ones are removed; the sender is told of an error.
 
+    Args:
+        channel: connects to the sender.
+        root_fd: an open directory; stays the caller's.
+        options: what is taken, and how.
+        on_entry: called for each entry that is taken, in a thread, before it is written.
+
     Raises:
-        TransferError: something could not be written, the sender gave up, or it ended early.
+        TransferError: something could not be written, the sender gave up, fell silent or ended early.
         RemoteProtocolError: the listing or the data break the rules; nothing of the offending entry was written.
+        InputError: a pattern is malformed.
         StreamReset: the sender went away.
     """
-    try:
-        written = await _write_tree(channel, root_fd)
-        await channel.send(fin_packet())
-        await _wait_for_fin(channel)
-    except (TransferError, RemoteProtocolError) as error:
-        await give_up(channel, error)
-        raise
-    return written
-
-
-async def _write_tree(channel: Channel, root_fd: int) -> Written:
-    writer = DirectoryWriter(root_fd)
-    receiver = _Receiver(writer)
-    try:
-        while not receiver.complete:
-            packets = await channel.recv_many()
-            if not packets:
-                raise TransferError("the daemon ended the transfer early; the directory is incomplete")
-            await to_thread.run_sync(receiver.take, packets)
-            for entry_id in receiver.requests():
-                await channel.send(req_packet(entry_id))
-        await to_thread.run_sync(writer.finish)
-    finally:
-        with CancelScope(shield=True):
-            await to_thread.run_sync(writer.close)
+    writer = DirectoryWriter(root_fd, options.policy, incremental=options.incremental)
+    await _receive(channel, writer, options, on_entry)
     return writer.written
 
 
-async def _wait_for_fin(channel: Channel) -> None:
+async def receive_listing(channel: Channel, options: ReceiveOptions = DEFAULT) -> list[ListedEntry]:
+    """Receive the entries of a tree and nothing else; raises as :func:`receive_tree`."""
+    listing = Listing()
+    await _receive(channel, listing, options, lambda _: None)
+    return listing.entries
+
+
+async def _receive(channel: Channel, sink: Sink, options: ReceiveOptions, on_entry: Callable[[Stat], object]) -> None:
+    watch = StallWatch()
+    try:
+        choice = Choice(options.include, options.exclude) if options.include or options.exclude else None
+        receiver = _Receiver(sink, choice, on_entry)
+
+        def stalled() -> TransferError | None:
+            return receiver.stalled(options.stall_timeout)
+
+        async def exchange() -> None:
+            await _take_all(channel, receiver, sink, watch)
+            receiver.finished = True
+            await channel.send(fin_packet())
+            await _wait_for_fin(channel, watch)
+
+        await run_watched(exchange, watch, timeout=options.stall_timeout, stalled=stalled)
+    except (TransferError, RemoteProtocolError, InputError) as error:
+        await give_up(channel, error)
+        raise
+
+
+async def _take_all(channel: Channel, receiver: _Receiver, sink: Sink, watch: StallWatch) -> None:
+    try:
+        while not receiver.complete:
+            with watch.waiting():
+                packets = await channel.recv_many()
+            if not packets:
+                raise TransferError("the daemon ended the transfer early; the directory is incomplete")
+            await to_thread.run_sync(receiver.take, packets)
+            with watch.waiting():
+                for entry_id in receiver.requests():
+                    await channel.send(req_packet(entry_id))
+        await to_thread.run_sync(sink.finish)
+    finally:
+        with CancelScope(shield=True):
+            await to_thread.run_sync(sink.close)
+
+
+async def _wait_for_fin(channel: Channel, watch: StallWatch) -> None:
     """The daemon answers FIN with FIN, then resets the stream; an earlier end is a failed export."""
-    while packets := await channel.recv_many():
+    while True:
+        with watch.waiting():
+            packets = await channel.recv_many()
+        if not packets:
+            raise TransferError("the daemon ended the transfer before it confirmed the end")
         for packet in packets:
             if packet.type == FIN:
                 return
             if packet.type == ERR:
                 raise peer_error(packet)
-    raise TransferError("the daemon ended the transfer before it confirmed the end")
 
 
 class _Receiver:
     """The state of one transfer; fed packets in a thread, asked for requests on the loop, never at the same time."""
 
-    def __init__(self, writer: DirectoryWriter) -> None:
-        self._writer = writer
+    def __init__(self, sink: Sink, choice: Choice | None, on_entry: Callable[[Stat], object]) -> None:
+        self.finished = False  # whether the end was said to the sender
+        self._sink = sink
+        self._choice = choice
+        self._on_entry = on_entry
         self._check = ListingCheck()
         self._listed = 0
         self._listing_ended = False
-        self._wanted: deque[tuple[int, Stat]] = deque()
+        self._wanted: deque[Chosen] = deque()
         self._outstanding: dict[int, Stat] = {}
+        self._last_data: Stat | None = None  # the file that content came for last, until it is complete
 
     @property
     def complete(self) -> bool:
@@ -101,10 +183,26 @@ class _Receiver:
         """The numbers of the entries to ask for now."""
         numbers = []
         while self._wanted and len(self._outstanding) < OUTSTANDING:
-            entry_id, entry = self._wanted.popleft()
-            self._outstanding[entry_id] = entry
-            numbers.append(entry_id)
+            chosen = self._wanted.popleft()
+            self._outstanding[chosen.number] = chosen.entry
+            numbers.append(chosen.number)
         return numbers
+
+    def stalled(self, timeout: float | None) -> TransferError | None:
+        """The error if the sender does not go on, or ``None`` if it has not been asked for anything."""
+        if self.finished:
+            return TransferError(f"the daemon has not confirmed the end of the transfer for {timeout} seconds")
+        waiting = list(self._outstanding.values())
+        if not waiting:
+            return None
+        # The one that stopped half-way, if there is one, otherwise the one asked for first.
+        stuck = self._last_data or waiting[0]
+        others = [shown(entry.path) for entry in waiting if entry is not stuck]
+        text = f"no content has come for {timeout} seconds; the transfer is stuck at {shown(stuck.path)}"
+        if others:
+            more = ", ..." if len(others) > NAMED else ""
+            text += f", and {len(others)} more were asked for: {', '.join(others[:NAMED])}{more}"
+        return TransferError(text, path=stuck.path)
 
     def take(self, packets: list[Packet]) -> None:
         """Apply packets in order."""
@@ -129,18 +227,29 @@ class _Receiver:
             to_posix(entry.mode)
         except ValueError as error:
             raise RemoteProtocolError(f"{shown(entry.path)}: {error}") from error
-        if is_plain_file(entry.mode) and not entry.linkname:
-            self._wanted.append((self._listed, entry))
-        else:
-            self._writer.add(entry)
+        for chosen in self._choose(entry):
+            self._take_chosen(chosen)
         self._listed += 1
+
+    def _choose(self, entry: Stat) -> Iterable[Chosen]:
+        return (Chosen(self._listed, entry),) if self._choice is None else self._choice.take(self._listed, entry)
+
+    def _take_chosen(self, chosen: Chosen) -> None:
+        entry = chosen.entry
+        self._on_entry(entry)
+        if not is_plain_file(entry.mode) or entry.linkname:
+            self._sink.add(entry)
+        elif self._sink.wants(entry):
+            self._wanted.append(chosen)
 
     def _take_data(self, packet: Packet) -> None:
         entry = self._outstanding.get(packet.id)
         if entry is None:
             raise RemoteProtocolError(f"content arrived for entry {packet.id}, which was not asked for")
         if packet.data:
-            self._writer.write(entry, packet.data)
+            self._last_data = entry
+            self._sink.write(entry, packet.data)
         else:
-            self._writer.complete(entry)
+            self._last_data = None if self._last_data is entry else self._last_data
+            self._sink.complete(entry)
             del self._outstanding[packet.id]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from buildkit_session.errors import RemoteProtocolError
 from buildkit_session.fsutil.modes import GoMode, is_plain_file
+from buildkit_session.printable import printable
 
 __all__ = ["ListingCheck", "shown"]
 
@@ -16,10 +17,7 @@ MAX_NAME = 255
 
 def shown(text: bytes) -> str:
     """A path or a text of the peer for people: control characters escaped, at most ``MAX_PATH`` bytes of it."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode()
-        for c in text[:MAX_PATH].decode("utf-8", "backslashreplace")
-    )
+    return printable(text[:MAX_PATH].decode("utf-8", "backslashreplace"))
 
 
 class ListingCheck:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from buildkit_session.fsutil.beneath import FileOpener, is_gone, open_directory, open_file, read_link, transfer_error
 from buildkit_session.fsutil.filter import Filter
@@ -25,9 +25,10 @@ from buildkit_session.messages.fsutil.types import Stat
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
+    from buildkit_session.errors import TransferError
     from buildkit_session.fsutil.filter import Selection, Verdict
 
-__all__ = ["FileOpener", "Filter", "open_file", "walk"]
+__all__ = ["FileOpener", "Filter", "Observer", "open_file", "walk"]
 
 OPEN_DIRECTORIES: Final = 32
 """Descriptors a walk holds at most, whatever the depth; two more for a moment when it changes directories."""
@@ -35,7 +36,22 @@ OPEN_DIRECTORIES: Final = 32
 _EVERYTHING: Final = Filter()
 
 
-def walk(root_fd: int, filtered: Filter = _EVERYTHING) -> Generator[Stat, None, None]:
+class Observer(Protocol):
+    """Sees more of a walk than what it yields. Called in the thread that takes the items."""
+
+    def judged(self, path: bytes, verdict: Verdict, *, parent: Verdict, directory: int) -> None:
+        """See the verdict on ``path``, an entry of the open ``directory`` that ``parent`` is the verdict on.
+
+        Called for every entry that the walk comes to, kept or not, before anything else is done with it.
+        """
+
+    def unreadable(self, error: TransferError) -> None:
+        """Take the error that the walk would have ended with; it goes on without the entry."""
+
+
+def walk(
+    root_fd: int, filtered: Filter = _EVERYTHING, *, observer: Observer | None = None
+) -> Generator[Stat, None, None]:
     """List the tree at ``root_fd``, filtered, in the order of the protocol.
 
     Each kept entry is yielded once, as BuildKit wants it from a client: owned by 0:0, mode and times exact, the second
@@ -48,12 +64,14 @@ def walk(root_fd: int, filtered: Filter = _EVERYTHING) -> Generator[Stat, None, 
     Args:
         root_fd: an open directory; stays the caller's.
         filtered: what is kept.
+        observer: told of what is left out, and of what cannot be read.
 
     Raises:
         InputError: a pattern is malformed.
-        TransferError: an entry that is kept, or a directory in which something may be kept, cannot be read.
+        TransferError: an entry that is kept, or a directory in which something may be kept, cannot be read; not with an
+            observer, which is told instead.
     """
-    walker = _Walker(filtered.resolve(root_fd))
+    walker = _Walker(filtered.resolve(root_fd), observer)
     try:
         walker.enter_root(root_fd)
         yield from walker.entries()
@@ -76,14 +94,17 @@ class _Directory:
 
 
 class _Walker:
-    def __init__(self, selection: Selection) -> None:
+    def __init__(self, selection: Selection, observer: Observer | None) -> None:
         self._selection = selection
+        self._observer = observer
         self._stack: list[_Directory] = []
         # The first path yielded for each file with several names.
         self._first_names: dict[tuple[int, int], bytes] = {}
 
     def enter_root(self, root_fd: int) -> None:
-        self._push(os.dup(root_fd), b"", self._selection.root, unsent=None)
+        # Opened anew: a duplicate would share its reading position with every other walk of this root.
+        own = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root_fd)
+        self._push(own, b"", self._selection.root, unsent=None)
 
     def entries(self) -> Iterator[Stat]:
         while self._stack:
@@ -101,10 +122,12 @@ class _Walker:
     def _visit(self, directory: _Directory, name: bytes) -> list[Stat]:
         """Look at one entry and return what is to be yielded for it; a directory is entered."""
         verdict = self._selection.judge(directory.verdict, name.decode("utf-8", "surrogateescape"))
-        if not verdict.kept and self._selection.keeps_nothing_below(verdict):
-            return []
         path = b"%s/%s" % (directory.path, name) if directory.path else name
         descriptor = _opened(directory)
+        if self._observer is not None:
+            self._observer.judged(path, verdict, parent=directory.verdict, directory=descriptor)
+        if not verdict.kept and self._selection.keeps_nothing_below(verdict):
+            return []
         try:
             status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
             if stat.S_ISDIR(status.st_mode):
@@ -113,7 +136,11 @@ class _Walker:
         except OSError as error:
             if is_gone(error) or (not verdict.kept and isinstance(error, PermissionError)):
                 return []
-            raise transfer_error("read", path, error.strerror) from error
+            failure = transfer_error("read", path, error.strerror)
+            if self._observer is None:
+                raise failure from error
+            self._observer.unreadable(failure)
+            return []
 
     def _enter(self, parent: int, name: bytes, path: bytes, verdict: Verdict) -> list[Stat]:
         descriptor = open_directory(name, dir_fd=parent, to_list=True)

@@ -8,7 +8,7 @@ Source: grpc/grpc:src/proto/grpc/health/v1/health.proto; moby/buildkit:session/g
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -53,7 +53,7 @@ async def _list(_request: HealthListRequest) -> HealthListResponse:
     return HealthListResponse(statuses={"": _SERVING})
 
 
-async def _watch(call: Call[Any, Any]) -> None:
+async def _watch(call: Call[HealthCheckRequest, HealthCheckResponse]) -> None:
     """Report the status, and every change of it; there is none until the session ends and the call with it."""
     await call.send(_SERVING)
     await anyio.sleep_forever()

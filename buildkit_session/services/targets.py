@@ -1,4 +1,4 @@
-"""Where exports go: a directory on disk, or one file or stream.
+"""Where exports go: a directory on disk, one file or stream, or, of a listing, nowhere.
 
 Source: moby/buildkit:session/filesync/filesync.go (syncTargetDiffCopy, writeTargetFile).
 """
@@ -11,25 +11,30 @@ import secrets
 import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import anyio
 from anyio import to_thread
 
 from buildkit_session.errors import RemoteProtocolError, TransferError
-from buildkit_session.fsutil.receiver import receive_tree
+from buildkit_session.fsutil.options import DEFAULT, ReceiveOptions
+from buildkit_session.fsutil.receiver import receive_listing, receive_tree
 from buildkit_session.grpc.codec import MessageCodec
 from buildkit_session.grpc.router import Codecs
 from buildkit_session.messages.fsutil.types import Packet
 from buildkit_session.messages.moby.filesync.v1 import BytesMessage
+from buildkit_session.services.exported import Exported
+from buildkit_session.services.placement import PlacementMode, place
+from buildkit_session.services.writers import AnyWriter, Feed, feed_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from buildkit_session.fsutil.disk import Written
+    from buildkit_session.fsutil.listing import ListedEntry
     from buildkit_session.grpc.call import Call
 
-__all__ = ["DirectoryTarget", "FileTarget", "StreamTarget"]
+__all__ = ["DirectoryTarget", "FileTarget", "ListingTarget", "StreamTarget"]
 
 READER_POLL: Final = 0.1
 """Seconds between looks for the reader of a pipe."""
@@ -74,12 +79,25 @@ class _Target:
             raise self._failure
         return self._received > 0
 
+    async def commit(self) -> Exported | None:
+        """Do what is left when all streams were received; returns what the export has done, if there is more to say.
+
+        Raises:
+            TransferError: it could not be done.
+        """
+        return None
+
+    async def abandon(self) -> None:
+        """Take back what an export left behind that was not committed. Raises nothing."""
+
 
 class DirectoryTarget(_Target):
     """Receives a tree into a directory, which is made if it is not there.
 
     Args:
-        destination: resolved once, links included; everything else happens below it.
+        destination: resolved once, links included; everything else happens below it, or beside it for ``swap``.
+        options: what is taken of the listing, and how.
+        mode: what becomes of what is there; ``mirror`` and ``swap`` take effect with :meth:`commit`.
 
     Attributes:
         written: what each stream wrote.
@@ -87,49 +105,73 @@ class DirectoryTarget(_Target):
 
     codecs = _PACKETS
 
-    def __init__(self, destination: Path) -> None:
+    def __init__(self, destination: Path, options: ReceiveOptions = DEFAULT, *, mode: PlacementMode = "merge") -> None:
         super().__init__()
         self.destination = destination
         self.written: list[Written] = []
+        self._options = options
+        self._placement = place(destination, mode, options)
+        self._exported: Exported | None = None  # once committed
 
     async def receive(self, call: Call[Packet, Packet]) -> None:
         """See :class:`~buildkit_session.services.filesend.Target`."""
         with self._stream():
-            root_fd = await to_thread.run_sync(self._open)
+            root_fd = await to_thread.run_sync(self._placement.open)
             try:
-                self.written.append(await receive_tree(call, root_fd))
+                self.written.append(await receive_tree(call, root_fd, self._options, self._placement.note))
             finally:
                 os.close(root_fd)
 
-    def _open(self) -> int:
-        try:
-            # Private, as upstream: the files of an image are made for its users, not for those of this machine.
-            self.destination.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return os.open(self.destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise TransferError(f"cannot write into {self.destination}: {error.strerror}") from error
+    async def commit(self) -> Exported:
+        """See :meth:`_Target.commit`; a second call does nothing."""
+        if self._exported is None:
+            removed = await to_thread.run_sync(self._placement.commit)
+            self._exported = Exported.of_streams(self.destination, self.written, removed)
+        return self._exported
+
+    async def abandon(self) -> None:
+        """See :meth:`_Target.abandon`."""
+        if self._exported is None:
+            await to_thread.run_sync(self._placement.abandon)
 
 
-class Writer(Protocol):
-    """What takes the bytes of a file; called in a thread."""
+class ListingTarget(_Target):
+    """Receives the entries of a tree, without any content.
 
-    def write(self, data: bytes, /) -> object:
-        """Take ``data``; one that returns a number, as unbuffered files do, has taken so many bytes only."""
+    Attributes:
+        entries: in the order of the listing; with several streams one after the other.
+    """
+
+    codecs = _PACKETS
+
+    def __init__(self, options: ReceiveOptions = DEFAULT) -> None:
+        super().__init__()
+        self.entries: list[ListedEntry] = []
+        self._options = options
+
+    async def receive(self, call: Call[Packet, Packet]) -> None:
+        """See :class:`~buildkit_session.services.filesend.Target`."""
+        with self._stream():
+            self.entries += await receive_listing(call, self._options)
+
+    async def commit(self) -> Exported:
+        """See :meth:`_Target.commit`."""
+        return Exported(None, entries=tuple(self.entries))
 
 
 class StreamTarget(_Target):
-    """Receives one file into an open binary stream, which stays the caller's and is not closed."""
+    """Receives one file into a writer, ordinary or asynchronous, which stays the caller's and is not closed."""
 
     codecs = _BYTES
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: AnyWriter) -> None:
         super().__init__()
-        self._writer = writer
+        self._feed = feed_of(writer)
 
     async def receive(self, call: Call[BytesMessage, Any]) -> None:
         """See :class:`~buildkit_session.services.filesend.Target`."""
         with self._stream():
-            await _copy(call, self._writer)
+            await _copy(call, self._feed)
 
 
 class FileTarget(_Target):
@@ -158,58 +200,33 @@ class FileTarget(_Target):
 
     async def _receive_directly(self, call: Call[BytesMessage, Any]) -> None:
         with await _open_special(self.destination) as stream:
-            await _copy(call, stream)
+            await _copy(call, feed_of(stream))
 
     async def _receive_aside(self, call: Call[BytesMessage, Any]) -> None:
         final = await to_thread.run_sync(_resolved, self.destination)
         aside = final.with_name(f".tmp.{secrets.token_hex(8)}")
         try:
             with await to_thread.run_sync(_create, aside, final) as stream:
-                await _copy(call, stream)
+                await _copy(call, feed_of(stream))
             await to_thread.run_sync(os.replace, aside, final)
         finally:
             with suppress(OSError):
                 aside.unlink()
 
 
-async def _copy(call: Call[BytesMessage, Any], writer: Writer) -> None:
+async def _copy(call: Call[BytesMessage, Any], feed: Feed) -> None:
     """Write all messages; returns only when the sender has said that this was the end."""
     while batch := await call.recv_many():
-        await to_thread.run_sync(_write, writer, batch)
+        await feed.write([_piece(message) for message in batch])
     # Before the status goes out, so that a full disk still fails the build.
-    await to_thread.run_sync(_flush, writer)
+    await feed.flush()
 
 
-def _write(writer: Writer, batch: list[BytesMessage]) -> None:
-    for message in batch:
-        if message._unknown_fields:
-            # A packet reads as an empty message with a field more; it must not make an empty file.
-            raise RemoteProtocolError("a message that is no piece of a file arrived for a file")
-        with _translated():
-            _write_all(writer, message.data)
-
-
-def _write_all(writer: Writer, data: bytes) -> None:
-    view = data
-    while view:
-        taken = writer.write(view)
-        view = view[taken:] if isinstance(taken, int) else b""
-
-
-def _flush(writer: Writer) -> None:
-    if (flush := getattr(writer, "flush", None)) is not None:
-        with _translated():
-            flush()
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise TransferError(f"cannot write the exported file: {error.strerror or error}") from error
-    except Exception as error:  # a caller's writer may raise anything
-        raise TransferError(f"cannot write the exported file: {type(error).__name__}: {error}") from error
+def _piece(message: BytesMessage) -> bytes:
+    if message._unknown_fields:
+        # A packet reads as an empty message with a field more; it must not make an empty file.
+        raise RemoteProtocolError("a message that is no piece of a file arrived for a file")
+    return message.data
 
 
 def _resolved(path: Path) -> Path:

@@ -31,7 +31,9 @@ from wires import (
 
 from buildkit_session.errors import RemoteProtocolError, StreamReset, TransferError
 from buildkit_session.fsutil.modes import GoMode
+from buildkit_session.fsutil.options import DEFAULT, ReceiveOptions
 from buildkit_session.fsutil.packets import DATA, ERR, FIN, REQ, PeerGaveUp
+from buildkit_session.fsutil.policy import Policy
 from buildkit_session.fsutil.receiver import OUTSTANDING, receive_tree
 from buildkit_session.messages.fsutil.types import Packet, PacketPacketType, Stat
 
@@ -588,7 +590,7 @@ class Disk:
     """The system calls of a transfer, one of which does something else."""
 
     CALLS = frozenset(
-        {"open", "mkdir", "mkfifo", "chmod", "symlink", "link", "write", "fchmod", "utime", "rename", "close"}
+        {"open", "mkdir", "mkfifo", "chmod", "chown", "symlink", "link", "write", "fchmod", "utime", "rename", "close"}
     )
 
     def __init__(self, on_call: Callable[[int], None]) -> None:
@@ -618,13 +620,14 @@ def on_disk(monkeypatch: pytest.MonkeyPatch, on_call: Callable[[int], None]) -> 
     disk = Disk(on_call)
     monkeypatch.setattr("buildkit_session.fsutil.disk.os", disk)
     monkeypatch.setattr("buildkit_session.fsutil.directories.os", disk)
+    monkeypatch.setattr("buildkit_session.fsutil.metadata.os", disk)
     return disk
 
 
-def _calls(dest: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+def _calls(dest: Path, monkeypatch: pytest.MonkeyPatch, options: ReceiveOptions = DEFAULT) -> int:
     with monkeypatch.context() as patch:
         disk = on_disk(patch, lambda _: None)
-        assert receive_entries(dest, *LISTING).error is None
+        assert receive_entries(dest, *LISTING, options=options).error is None
     return disk.count
 
 
@@ -634,10 +637,11 @@ def _empty(dest: Path) -> None:
     (dest / "z/old").write_bytes(b"old")
 
 
-def test_a_fault_of_the_disk_anywhere(dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("options", [DEFAULT, ReceiveOptions(policy=Policy(upstream=True))], ids=["safe", "upstream"])
+def test_a_fault_of_the_disk_anywhere(dest: Path, monkeypatch: pytest.MonkeyPatch, options: ReceiveOptions) -> None:
     """DR-25: EIO at each system call in turn, also when closing; both sides are told, all is cleaned up."""
     _empty(dest)
-    for failing in range(1, _calls(dest, monkeypatch) + 1):
+    for failing in range(1, _calls(dest, monkeypatch, options) + 1):
         _empty(dest)
 
         def fail(call: int, failing: int = failing) -> None:
@@ -647,7 +651,7 @@ def test_a_fault_of_the_disk_anywhere(dest: Path, monkeypatch: pytest.MonkeyPatc
         descriptors = open_descriptors()
         with monkeypatch.context() as patch:
             disk = on_disk(patch, fail)
-            received = receive_entries(dest, *LISTING)
+            received = receive_entries(dest, *LISTING, options=options)
         assert not disk.closed_twice, failing
         assert temporary_names(dest) == [], failing
         assert open_descriptors() == descriptors, failing

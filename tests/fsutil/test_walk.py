@@ -474,3 +474,48 @@ def test_parents_of_a_vanished_child_are_not_listed(tmp_path: Path, monkeypatch:
 
 def _gone(_name: bytes, *, dir_fd: int) -> bytes:
     raise FileNotFoundError(errno.ENOENT, "gone")
+
+
+class Watching:
+    """Takes down what an observer is told."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, bool, bool]] = []
+        self.errors: list[TransferError] = []
+
+    def judged(self, path: bytes, verdict: Verdict, *, parent: Verdict, directory: int) -> None:
+        os.stat(path.rpartition(b"/")[2], dir_fd=directory, follow_symlinks=False)
+        self.seen.append((path.decode(), parent.kept, verdict.kept))
+
+    def unreadable(self, error: TransferError) -> None:
+        self.errors.append(error)
+
+
+def test_an_observer_sees_what_is_left_out(tmp_path: Path) -> None:
+    make(tmp_path, "a", "d/keep", "d/x", "pruned/x")
+    watching = Watching()
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    kept = [entry.path for entry in walk(descriptor, Filter(exclude=("*", "!d/keep")), observer=watching)]
+    os.close(descriptor)
+    assert kept == [b"d", b"d/keep"]
+    assert watching.seen == [
+        ("a", True, False),
+        ("d", True, False),
+        ("d/keep", False, True),
+        ("d/x", False, False),
+        ("pruned", True, False),
+    ]
+
+
+def test_an_observer_is_told_what_would_have_ended_the_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "a", "b/x", "c")
+
+    def refuse(name: bytes, *, dir_fd: int, to_list: bool) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("buildkit_session.fsutil.walk.open_directory", refuse)
+    watching = Watching()
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    assert [entry.path for entry in walk(descriptor, observer=watching)] == [b"a", b"c"]
+    os.close(descriptor)
+    assert [error.path for error in watching.errors] == [b"b"]

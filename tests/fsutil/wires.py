@@ -11,6 +11,7 @@ import anyio
 
 from buildkit_session.errors import SessionError, StreamReset, first_cause
 from buildkit_session.fsutil.modes import GoMode
+from buildkit_session.fsutil.options import DEFAULT
 from buildkit_session.fsutil.packets import ERR, FIN, REQ, data_packet, end_of_data, fin_packet, stat_packet
 from buildkit_session.fsutil.receiver import receive_tree
 from buildkit_session.fsutil.sender import send_tree
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from buildkit_session.fsutil.disk import Written
+    from buildkit_session.fsutil.options import ReceiveOptions
 
 T = TypeVar("T")
 
@@ -189,6 +191,10 @@ class Received:
         (packet,) = [packet for packet in self.sent if packet.type == ERR]
         return packet.data.decode()
 
+    def asked(self) -> list[int]:
+        """The numbers of the entries whose content was asked for."""
+        return [packet.id for packet in self.sent if packet.type == REQ]
+
 
 async def together(ours: End, client: Awaitable[T], script: Awaitable[object]) -> T:
     """Run the client against a script, which must come to its own end, whatever becomes of the client."""
@@ -214,7 +220,11 @@ async def together(ours: End, client: Awaitable[T], script: Awaitable[object]) -
     return result
 
 
-def receive(dest: Path, script: Callable[[Daemon], Awaitable[None]]) -> Received:
+def device(path: bytes, kind: int, major: int, minor: int, mode: int = 0o666) -> Entry:
+    return Entry(Stat(path=path, mode=mode | kind, devmajor=major, devminor=minor, mod_time=ANY_TIME))
+
+
+def receive(dest: Path, script: Callable[[Daemon], Awaitable[None]], options: ReceiveOptions = DEFAULT) -> Received:
     """Receive into a directory from a scripted daemon."""
     received = Received()
 
@@ -222,7 +232,7 @@ def receive(dest: Path, script: Callable[[Daemon], Awaitable[None]]) -> Received
         ours, theirs = joined()
         root_fd = os.open(dest, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            received.written = await together(ours, receive_tree(ours, root_fd), script(Daemon(theirs)))
+            received.written = await together(ours, receive_tree(ours, root_fd, options), script(Daemon(theirs)))
         except SessionError as error:
             received.error = error
         finally:
@@ -233,9 +243,9 @@ def receive(dest: Path, script: Callable[[Daemon], Awaitable[None]]) -> Received
     return received
 
 
-def receive_entries(dest: Path, *entries: Entry) -> Received:
+def receive_entries(dest: Path, *entries: Entry, options: ReceiveOptions = DEFAULT) -> Received:
     """Receive a listing whose contents are all delivered."""
-    return receive(dest, lambda daemon: export(daemon, entries))
+    return receive(dest, lambda daemon: export(daemon, entries), options)
 
 
 def send(root: Path, script: Callable[[Daemon], Awaitable[None]], filtered: Filter | None = None) -> list[Packet]:

@@ -15,16 +15,19 @@ import pytest
 from calls import RESET, ScriptedCall
 
 from buildkit_session.errors import RemoteProtocolError, RpcError, StreamReset, TransferError
+from buildkit_session.fsutil.options import ReceiveOptions
 from buildkit_session.messages.fsutil.types import Packet, PacketPacketType, Stat
 from buildkit_session.messages.moby.filesync.v1 import BytesMessage
-from buildkit_session.services.targets import DirectoryTarget, FileTarget, StreamTarget
+from buildkit_session.services.exported import Exported
+from buildkit_session.services.targets import DirectoryTarget, FileTarget, ListingTarget, StreamTarget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from buildkit_session.grpc.call import Call
+    from buildkit_session.services.placement import PlacementMode
 
-Target = DirectoryTarget | FileTarget | StreamTarget
+Target = DirectoryTarget | FileTarget | ListingTarget | StreamTarget
 
 
 @pytest.fixture(autouse=True)
@@ -271,6 +274,96 @@ def test_what_fails_to_be_flushed_fails_the_transfer() -> None:
         receive(StreamTarget(FailsLate()), pieces(b"x"))
 
 
+class Awaits:
+    """Takes three bytes at a time, on the event loop."""
+
+    def __init__(self) -> None:
+        self.taken = b""
+        self.flushed = b""
+
+    async def write(self, data: bytes) -> int:
+        await anyio.lowlevel.checkpoint()
+        self.taken += data[:3]
+        return len(data[:3])
+
+    async def flush(self) -> None:
+        await anyio.lowlevel.checkpoint()
+        self.flushed = self.taken
+
+
+class Sends:
+    """As the sending half of a stream of anyio."""
+
+    def __init__(self) -> None:
+        self.taken = b""
+
+    async def send(self, item: bytes) -> None:
+        await anyio.lowlevel.checkpoint()
+        self.taken += item
+
+
+class Drains(Sends):
+    """As an ``asyncio.StreamWriter``: not for threads, and slowed down by waiting."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drained = 0
+
+    def write(self, data: bytes) -> None:
+        assert threading.current_thread() is threading.main_thread()
+        self.taken += data
+
+    async def drain(self) -> None:
+        await anyio.lowlevel.checkpoint()
+        self.drained += 1
+
+    send = None  # type: ignore[assignment]  # it has none
+
+
+def test_an_asynchronous_writer_is_awaited() -> None:
+    """And flushed at the end."""
+    writer = Awaits()
+    receive(StreamTarget(writer), pieces(b"0123", b"", b"456789"), pieces(b"x"))
+    assert writer.taken == writer.flushed == b"0123456789x"
+
+
+def test_a_sender_is_awaited() -> None:
+    writer = Sends()
+    receive(StreamTarget(writer), pieces(b"ab", b"c"))
+    assert writer.taken == b"abc"
+
+
+def test_a_stream_writer_is_used_on_the_loop_and_drained() -> None:
+    writer = Drains()
+    receive(StreamTarget(writer), pieces(b"ab", b"c"))
+    assert (writer.taken, writer.drained) == (b"abc", 2)
+
+
+class FailsAwaiting:
+    async def write(self, _data: bytes) -> None:
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+
+def test_what_an_asynchronous_writer_raises_is_the_cause() -> None:
+    with pytest.raises(TransferError, match="Connection reset by peer") as caught:
+        receive(StreamTarget(FailsAwaiting()), pieces(b"x"))
+    assert isinstance(caught.value.__cause__, ConnectionResetError)
+
+
+def test_an_asynchronous_writer_can_be_cancelled() -> None:
+    class Stuck:
+        async def write(self, _data: bytes) -> None:
+            await anyio.sleep_forever()
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(StreamTarget(Stuck()).receive, _call(pieces(b"x")))
+            await anyio.wait_all_tasks_blocked()
+            tasks.cancel_scope.cancel()
+
+    anyio.run(main)
+
+
 # -- a directory ----------------------------------------------------------------------------------------------------
 
 EMPTY_EXPORT = ([Packet()], [Packet(type=PacketPacketType.PACKET_FIN)])
@@ -300,6 +393,129 @@ def test_a_destination_that_is_no_directory(tmp_path: Path, where: str) -> None:
     with pytest.raises(TransferError, match=where):
         receive(DirectoryTarget(tmp_path / where), *EMPTY_EXPORT)
     assert (tmp_path / "file").read_bytes() == b"old"
+
+
+# -- what becomes of what is there ----------------------------------------------------------------------------------
+
+DIR = 0x80000000 | 0o755
+
+
+def listing(*names: bytes) -> tuple[list[Packet], list[Packet]]:
+    """The export of a tree of directories."""
+    return [*(Packet(stat=Stat(path=name, mode=DIR)) for name in names), Packet()], EMPTY_EXPORT[1]
+
+
+def names(root: Path) -> list[str]:
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+
+
+@pytest.fixture
+def dest(tmp_path: Path) -> Path:
+    """With an old tree."""
+    path = tmp_path / "dest"
+    (path / "old").mkdir(parents=True)
+    (path / "old/file").write_bytes(b"old")
+    return path
+
+
+def commit(target: Target) -> Exported | None:
+    return anyio.run(target.commit)
+
+
+AFTERWARDS: list[tuple[PlacementMode, list[str], int]] = [
+    ("merge", ["new", "old", "old/file"], 0),
+    ("mirror", ["new"], 2),
+    ("swap", ["new"], 0),
+]
+
+
+@pytest.mark.parametrize(("mode", "expected", "removed"), AFTERWARDS)
+def test_modes(dest: Path, mode: PlacementMode, expected: list[str], removed: int) -> None:
+    """What was there is removed only by a commit, and a second one does nothing."""
+    target = DirectoryTarget(dest, mode=mode)
+    receive(target, *listing(b"new"))
+    assert (dest / "old/file").exists()
+    assert commit(target) == commit(target) == Exported(dest, directories=1, removed=removed)
+    anyio.run(target.abandon)
+    assert names(dest) == expected
+    assert os.listdir(dest.parent) == ["dest"]
+
+
+@pytest.mark.parametrize("mode", ["merge", "mirror", "swap"])
+@pytest.mark.parametrize("fault", [RESET, RpcError(13, "cut off"), []], ids=["reset", "cut off", "early end"])
+def test_a_broken_stream_removes_nothing(dest: Path, mode: PlacementMode, fault: Any) -> None:
+    """DR-20: nor does it leave the tree that was built aside."""
+    target = DirectoryTarget(dest, mode=mode)
+    with pytest.raises((StreamReset, RpcError, TransferError)):
+        receive(target, listing(b"new")[0], fault)
+    with pytest.raises((StreamReset, RpcError, TransferError)):
+        anyio.run(target.finished)
+    anyio.run(target.abandon)
+    assert (dest / "old/file").read_bytes() == b"old"
+    assert os.listdir(dest.parent) == ["dest"]
+    assert ("new" in names(dest)) == (mode != "swap")
+
+
+@pytest.mark.parametrize(("mode", "kept"), [("merge", ["old", "old/file"]), ("mirror", []), ("swap", [])])
+def test_streams_of_several_platforms_at_once(dest: Path, mode: PlacementMode, kept: list[str]) -> None:
+    """DR-31: each with its own folder, in turns; only together are they the result."""
+    target = DirectoryTarget(dest, mode=mode)
+    platforms = [b"linux_amd64", b"linux_arm64"]
+
+    async def main() -> None:
+        both_listing = anyio.Event()
+        begun = 0
+
+        class Platform(ScriptedCall):
+            """Goes on when the other one has begun as well."""
+
+            async def recv_many(self) -> list[Any]:
+                nonlocal begun
+                batch = await super().recv_many()
+                begun += 1
+                if begun == len(platforms):
+                    both_listing.set()
+                await both_listing.wait()
+                return batch
+
+        async with anyio.create_task_group() as tasks:
+            for platform in platforms:
+                first, rest = [Packet(stat=Stat(path=platform, mode=DIR))], listing(platform + b"/bin")
+                tasks.start_soon(target.receive, cast("Call[Any, Any]", Platform(first, *rest)))
+        assert await target.finished()
+        exported = await target.commit()
+        assert exported.directories == 4
+
+    anyio.run(main)
+    expected = [f"linux_{arch}{below}" for arch in ("amd64", "arm64") for below in ("", "/bin")]
+    assert names(dest) == sorted([*expected, *kept])
+
+
+def test_a_listing_writes_nothing(tmp_path: Path) -> None:
+    target = ListingTarget(ReceiveOptions(exclude=("b",)))
+    receive(target, *listing(b"a", b"b"))
+    exported = commit(target)
+    assert exported is not None
+    assert exported.dest is None
+    assert [(entry.path, entry.kind) for entry in exported.entries] == [("a", "directory")]
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_is_exported_is_summed_up(dest: Path) -> None:
+    """Over all streams, with what was dropped."""
+    target = DirectoryTarget(dest)
+    pipe = Stat(path=b"p", mode=0x02000000 | 0x00800000 | 0o644, xattrs={"user.a": b"1"})
+    for _ in range(2):
+        receive(target, [Packet(stat=pipe), Packet()], EMPTY_EXPORT[1])
+    assert commit(target) == Exported(dest, files=2, dropped_bits=2, dropped_xattrs=2)
+
+
+def test_a_file_has_nothing_more_to_say(tmp_path: Path) -> None:
+    target = FileTarget(tmp_path / "x")
+    receive(target, pieces(b"x"))
+    assert commit(target) is None
+    anyio.run(target.abandon)
+    assert (tmp_path / "x").exists()
 
 
 # -- the count of streams -------------------------------------------------------------------------------------------
