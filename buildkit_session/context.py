@@ -12,9 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buildkit_session.errors import InputError, UnsupportedError
+from buildkit_session.fsutil.digest import digest_tree
+from buildkit_session.fsutil.dockerignore import read_ignore_file
+from buildkit_session.fsutil.filter import Filter
+from buildkit_session.plan import HUGE_FILE, MANY_FILES
+from buildkit_session.planning import make_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from buildkit_session.fsutil.digest import Permissions
+    from buildkit_session.fsutil.dockerignore import IgnoreFile
+    from buildkit_session.plan import Plan
 
 __all__ = ["Context"]
 
@@ -24,7 +33,7 @@ class Context:
     """A checked pair of context directory and Dockerfile.
 
     Attributes:
-        directory: what ``COPY`` and ``ADD`` see.
+        directory: what ``COPY`` and ``ADD`` see; absolute, so that it has a name however it was written.
         dockerfile_directory: holds the Dockerfile, which may lie outside the context; ``<name>.dockerignore`` is looked
             for beside it.
         dockerfile: its name in there.
@@ -50,7 +59,7 @@ class Context:
         directory = _directory(os.fspath(context))
         dockerfile = _default_dockerfile(directory) if file is None else Path(file)
         _check_readable(dockerfile)
-        return cls(directory, dockerfile.parent, dockerfile.name)
+        return cls(directory.resolve(), dockerfile.parent, dockerfile.name)
 
     @contextmanager
     def opened(self) -> Iterator[dict[str, int]]:
@@ -63,6 +72,55 @@ class Context:
         finally:
             for descriptor in descriptors.values():
                 os.close(descriptor)
+
+    def plan(self, *, huge_file: int = HUGE_FILE, many_files: int = MANY_FILES) -> Plan:
+        """Find out what a build would send of the context, and what looks wrong about it; see :class:`Plan`.
+
+        No daemon is asked. Blocks while the context is read: call it in a thread. Only names are read, and the
+        beginning of small files; what is ignored is not entered. What cannot be read becomes a warning.
+
+        Args:
+            huge_file: bytes from which a file is warned about.
+            many_files: number of files from which it is warned about.
+
+        Raises:
+            InputError: a directory cannot be opened, or a line of the ignore file is malformed.
+            TransferError: the ignore file cannot be read.
+        """
+        with self.opened() as descriptors:
+            ignore_file = self._ignore_file(descriptors)
+            return make_plan(descriptors["context"], ignore_file, huge_file=huge_file, many_files=many_files)
+
+    def digest(self, *, permissions: Permissions = "portable") -> str:
+        """Return one value for all that a build would send of the context: the same on every machine.
+
+        It changes when a name, a kind, a content, the target of a link or the permission to execute a file changes;
+        with ``permissions="exact"`` with every permission bit, which differs between checkouts made with another umask.
+        Times, owners, extended attributes, hard links and ignored files do not count. The Dockerfile counts only if it
+        is one of the files of the context. For what exactly is counted see
+        :func:`~buildkit_session.fsutil.digest.digest_tree`.
+
+        Blocks while all files are read: call it in a thread.
+
+        Returns:
+            ``bks1:sha256:`` and 64 hexadecimal digits; ``bks1-exact:sha256:...`` for exact permissions. The first
+            part changes whenever the way of counting does.
+
+        Raises:
+            InputError: as :meth:`plan`.
+            TransferError: something that would be sent cannot be read.
+        """
+        with self.opened() as descriptors:
+            ignore_file = self._ignore_file(descriptors)
+            filtered = Filter(exclude=ignore_file.patterns if ignore_file else ())
+            return digest_tree(descriptors["context"], filtered, permissions=permissions)
+
+    def _ignore_file(self, descriptors: Mapping[str, int]) -> IgnoreFile | None:
+        return read_ignore_file(
+            context=descriptors["context"],
+            dockerfile_directory=descriptors["dockerfile"],
+            dockerfile=self.dockerfile,
+        )
 
 
 def _directory(context: str) -> Path:
