@@ -35,7 +35,7 @@ schema: $(VENV)/.developed ## renew buildkit_session/messages from the schema
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/buf generate schema --template schema/buf.gen.yaml
 
 clean: ## remove what these commands have made in this folder
-	rm -rf $(VENV) out .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) out/demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 $(VENV)/.created:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from buildkit_session import output
     from buildkit_session.client import Build, BuildResult, Client, connect
+    from buildkit_session.context import Context
     from buildkit_session.engine.client import EngineInfo
     from buildkit_session.engine.events import (
         EngineText,
@@ -45,6 +46,18 @@ if TYPE_CHECKING:
         UnsupportedError,
         UpgradeRefused,
     )
+    from buildkit_session.fsutil.dockerignore import IgnoreLine
+    from buildkit_session.fsutil.listing import ListedEntry
+    from buildkit_session.plan import (
+        DirectoryTotal,
+        IgnoreDecision,
+        Plan,
+        PlannedEntry,
+        PlannedKind,
+        PlanWarning,
+        PlanWarningKind,
+    )
+    from buildkit_session.services.exported import Exported
 
 __all__ = [
     "Build",
@@ -52,14 +65,25 @@ __all__ = [
     "BuildResult",
     "Client",
     "ConnectionClosed",
+    "Context",
+    "DirectoryTotal",
     "EngineError",
     "EngineInfo",
     "EngineText",
     "EngineUnreachable",
+    "Exported",
     "FailedStep",
+    "IgnoreDecision",
+    "IgnoreLine",
     "ImageId",
     "InputError",
+    "ListedEntry",
     "LocalProtocolError",
+    "Plan",
+    "PlanWarning",
+    "PlanWarningKind",
+    "PlannedEntry",
+    "PlannedKind",
     "ProgressEvent",
     "ProtocolError",
     "RemoteProtocolError",
@@ -81,7 +105,15 @@ __version__ = "0.1.0"
 
 _HOME = {
     **dict.fromkeys(("Build", "BuildResult", "Client", "connect"), "client"),
+    **dict.fromkeys(("Context",), "context"),
+    **dict.fromkeys(
+        ("DirectoryTotal", "IgnoreDecision", "Plan", "PlanWarning", "PlanWarningKind", "PlannedEntry", "PlannedKind"),
+        "plan",
+    ),
+    **dict.fromkeys(("IgnoreLine",), "fsutil.dockerignore"),
     **dict.fromkeys(("EngineInfo",), "engine.client"),
+    "Exported": "services.exported",
+    "ListedEntry": "fsutil.listing",
     **dict.fromkeys(
         ("EngineText", "ImageId", "ProgressEvent", "Vertex", "VertexLog", "VertexStatus", "VertexWarning"),
         "engine.events",

@@ -4,30 +4,40 @@ from __future__ import annotations
 
 import secrets
 import sys
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from inspect import isawaitable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 import anyio
 from anyio import to_thread
 
-from buildkit_session import output
+from buildkit_session import arguments, output
 from buildkit_session.context import Context
 from buildkit_session.engine.build_params import BuildParams
 from buildkit_session.engine.client import EngineClient
 from buildkit_session.engine.contexts import find_endpoint
 from buildkit_session.engine.events import ImageId
 from buildkit_session.engine.hijack import hijack
-from buildkit_session.errors import BuildError, ConnectionClosed, TransferError, UnsupportedError
+from buildkit_session.errors import (
+    BuildError,
+    ConnectionClosed,
+    LocalProtocolError,
+    RpcError,
+    SessionError,
+    StreamReset,
+    TransferError,
+    UnsupportedError,
+)
 from buildkit_session.services.filesend import FileSend
 from buildkit_session.services.filesync import FileSync
-from buildkit_session.services.targets import DirectoryTarget, FileTarget, StreamTarget
+from buildkit_session.services.targets import DirectoryTarget, FileTarget, ListingTarget, StreamTarget
 from buildkit_session.session import Session, shared_key
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from buildkit_session.engine.build_stream import BuildStream
@@ -36,6 +46,7 @@ if TYPE_CHECKING:
     from buildkit_session.http2.connection import Connection
     from buildkit_session.output import Output
     from buildkit_session.services import Service
+    from buildkit_session.services.exported import Exported
 
 __all__ = ["Build", "BuildResult", "Client", "connect"]
 
@@ -50,23 +61,35 @@ class BuildResult:
     Attributes:
         image_id: of the image in the Engine's store, ``sha256:...``; ``None`` when files were exported.
         outputs: where results were written to, as asked for.
+        exports: what was written to directories, and what listings found, in the order of the outputs.
     """
 
     image_id: str | None
     outputs: tuple[Output, ...]
+    exports: tuple[Exported, ...] = ()
 
 
 class Build:
     """A build under way: iterate over it for its progress, then ask for its result. Made by :meth:`Client.start`."""
 
     def __init__(
-        self, stream: BuildStream, session: Session, outputs: tuple[Output, ...], targets: Iterable[_Target]
+        self,
+        stream: BuildStream,
+        session: Session,
+        lifeline: _Lifeline,
+        outputs: tuple[Output, ...],
+        targets: Iterable[_Target],
     ) -> None:
         self._stream = stream
         self._session = session
+        self._lifeline = lifeline
         self._outputs = outputs
         self._targets = tuple(targets)
         self._image_id: str | None = None
+        self._left = False  # the block of Client.start()
+
+    def __repr__(self) -> str:
+        return f"<Build session={self._session.id} finished={self.finished}>"
 
     @property
     def finished(self) -> bool:
@@ -84,13 +107,18 @@ class Build:
             BuildError: the build failed.
             TransferError: it failed because files could not be sent or written here.
             ConnectionClosed: the daemon went away.
+            LocalProtocolError: the block of :meth:`Client.start` was left before the build had ended.
         """
+        if self._left and not self._stream.finished:
+            raise LocalProtocolError("the build was cancelled: its block was left before it had ended")
         try:
-            event = await anext(self._stream)
+            with self._lifeline.waiting():
+                event = await anext(self._stream)
         except BuildError as error:
-            if (cause := self._session.own_failure) is not None:
+            cause = self._session.own_failure
+            if isinstance(cause, SessionError):
                 raise cause from error
-            raise
+            raise error from cause
         if isinstance(event, ImageId):
             self._image_id = event.id
         return event
@@ -98,13 +126,16 @@ class Build:
     async def result(self) -> BuildResult:
         """Wait for the end and return what was made; events not yet read are dropped.
 
+        Only now do outputs with ``mode="mirror"`` or ``"swap"`` remove or replace what was there.
+
         Raises: as :meth:`__anext__`.
         """
         async for _ in self:
             pass
         for target in self._targets:
             await _wait_for(target)
-        return BuildResult(self._image_id, self._outputs)
+        exports = [await target.commit() for target in self._targets]
+        return BuildResult(self._image_id, self._outputs, tuple(export for export in exports if export is not None))
 
 
 class Client:
@@ -112,6 +143,9 @@ class Client:
 
     def __init__(self, engine: EngineClient) -> None:
         self._engine = engine
+
+    def __repr__(self) -> str:
+        return f"<Client of {self._engine.endpoint}>"
 
     async def __aenter__(self) -> Self:
         await self._engine.__aenter__()
@@ -166,13 +200,14 @@ class Client:
             platforms: ``os/arch[/variant]``; one at most on this API of the Engine.
             outputs: where the result goes: values of :mod:`buildkit_session.output` or texts as for ``--output``; the
                 Engine's image store by default. One at most on this API of the Engine.
-            on_event: called with every progress event, on the event loop.
+            on_event: called, and awaited if it is a coroutine function, with every progress event.
 
         Raises:
             InputError: an argument or a file cannot be used; nothing was sent.
             UnsupportedError: this Engine or this version of the library cannot do what was asked; nothing was sent.
             BuildError: the build ran and failed; names the failing step and the end of its log.
             TransferError: files could not be sent or written.
+            RemoteProtocolError: the Engine sent something that is not what an Engine sends.
             EngineError, ConnectionClosed: the Engine refused, or went away.
         """
         async with self.start(
@@ -189,8 +224,8 @@ class Client:
             outputs=outputs,
         ) as build:
             async for event in build:
-                if on_event is not None:
-                    on_event(event)
+                if on_event is not None and isawaitable(outcome := on_event(event)):
+                    await outcome
             return await build.result()
 
     @asynccontextmanager
@@ -209,11 +244,18 @@ class Client:
         platforms: Sequence[str] = (),
         outputs: Sequence[Output | str] = (),
     ) -> AsyncIterator[Build]:
-        """Start a build and yield it; arguments and errors as for :meth:`build`.
+        """Start a build and follow it; arguments and errors as for :meth:`build`.
+
+        .. code-block:: python
+
+            async with client.start(".", outputs=["out"]) as build:
+                async for event in build:
+                    ...
+                result = await build.result()
 
         Leaving the block before the build has ended cancels the daemon's build.
         """
-        chosen = _checked_outputs(outputs)
+        chosen = await to_thread.run_sync(_checked_outputs, outputs)
         source = await to_thread.run_sync(Context.find, context, file)
         targets = {number: made for number, out in enumerate(chosen) if (made := _target(out)) is not None}
         with source.opened() as directories:
@@ -225,18 +267,23 @@ class Client:
                 build_id=secrets.token_hex(16),
                 session=session.id,
                 dockerfile=source.dockerfile,
-                tags=tuple(tags),
+                tags=arguments.tags(tags),
                 target=target or "",
-                build_args=dict(build_args or {}),
-                labels=dict(labels or {}),
+                build_args=arguments.variables("build_args", build_args),
+                labels=arguments.labels(labels),
                 no_cache=no_cache,
                 pull=pull,
-                network=network or "",
+                network=arguments.network(network),
                 platform=_single_platform(platforms),
                 outputs=[out.exporter for out in chosen],
             )
-            async with self._running(session, params, chosen, targets.values()) as build:
-                yield build
+            try:
+                async with self._running(session, params, chosen, targets.values()) as build:
+                    yield build
+            finally:
+                with anyio.CancelScope(shield=True):
+                    for made in targets.values():
+                        await made.abandon()
 
     @asynccontextmanager
     async def _running(
@@ -247,23 +294,50 @@ class Client:
         async def dial(headers: list[tuple[str, str]], make_connection: Callable[[], Connection]) -> Connection:
             return await hijack(self._engine.endpoint, path, headers, make_connection)
 
-        build: Build | None = None
-        async with session.serving(dial) as connection, anyio.create_task_group() as watch:
-            with anyio.CancelScope() as while_connected:
+        async with session.serving(dial) as connection, AsyncExitStack() as stack:
+            lifeline = _Lifeline(connection)
+            with lifeline.waiting():
+                stream = await stack.enter_async_context(self._engine.build(params))
+            build = Build(stream, session, lifeline, outputs, targets)
+            try:
+                yield build
+            finally:
+                build._left = True
 
-                async def watch_connection() -> None:
-                    # The daemon may notice the loss of a session only when it next needs it, which can take hours.
-                    await connection.closed.wait()
-                    if build is None or not build.finished:
-                        while_connected.cancel()
 
-                watch.start_soon(watch_connection)
-                async with self._engine.build(params) as stream:
-                    build = Build(stream, session, outputs, targets)
-                    yield build
-            watch.cancel_scope.cancel()
-            if while_connected.cancelled_caught:
-                raise ConnectionClosed("the daemon closed the session during the build") from connection.error
+class _Lifeline:
+    """Ends the waits for a build's progress when the session's connection is gone.
+
+    The daemon may notice that loss only when it next needs the session, which can take hours. Only waits end: what has
+    arrived by then is still read, and may be the end of the build; the caller's own code is never cancelled.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._waits: set[anyio.CancelScope] = set()
+        connection.on_closed = self._cut
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Wait for the daemon inside of this.
+
+        Raises:
+            ConnectionClosed: the block had to wait, and the connection is gone.
+        """
+        with anyio.CancelScope() as wait:
+            self._waits.add(wait)
+            if self._connection.closed.is_set():
+                wait.cancel()
+            try:
+                yield
+            finally:
+                self._waits.discard(wait)
+        if wait.cancelled_caught:
+            raise ConnectionClosed("the daemon closed the session during the build") from self._connection.error
+
+    def _cut(self) -> None:
+        for wait in self._waits:
+            wait.cancel()
 
 
 def connect(address: str | None = None) -> Client:
@@ -280,11 +354,12 @@ def connect(address: str | None = None) -> Client:
     return Client(EngineClient(find_endpoint(address)))
 
 
-_Target = DirectoryTarget | FileTarget | StreamTarget
+_Target = DirectoryTarget | FileTarget | ListingTarget | StreamTarget
 
 
 def _checked_outputs(outputs: Sequence[Output | str]) -> tuple[Output, ...]:
-    chosen = tuple(output.parse(out) if isinstance(out, str) else out for out in outputs)
+    given = (outputs,) if isinstance(outputs, str | output.Output) else outputs
+    chosen = tuple(output.parse(out) if isinstance(out, str) else out for out in given)
     if len(chosen) > 1:
         raise UnsupportedError("this API of the Engine takes one output at most; build once for each")
     for out in chosen:
@@ -293,14 +368,17 @@ def _checked_outputs(outputs: Sequence[Output | str]) -> tuple[Output, ...]:
 
 
 def _single_platform(platforms: Sequence[str]) -> str:
-    if len(platforms) > 1:
+    chosen = arguments.platforms(platforms)
+    if len(chosen) > 1:
         raise UnsupportedError("this API of the Engine builds for one platform at a time; build once for each")
-    return platforms[0] if platforms else ""
+    return chosen[0] if chosen else ""
 
 
 def _target(out: Output) -> _Target | None:
     if isinstance(out, output.LocalOutput):
-        return DirectoryTarget(out.dest)
+        return DirectoryTarget(out.dest, out.receive_options, mode=out.mode)
+    if isinstance(out, output.ListingOutput):
+        return ListingTarget(out.receive_options)
     if not isinstance(out, output.TarOutput):
         return None
     if isinstance(out.dest, Path):
@@ -311,7 +389,10 @@ def _target(out: Output) -> _Target | None:
 async def _wait_for(target: _Target) -> None:
     """Wait for the last stream of an export: the daemon's two connections have no order between them."""
     with anyio.move_on_after(EXPORT_PATIENCE):
-        if await target.finished():
-            return
+        try:
+            if await target.finished():
+                return
+        except (StreamReset, RpcError) as error:  # of a single call: no terms of the caller's
+            raise TransferError(f"the daemon reports success, but its export broke off: {error}") from error
         raise TransferError("the daemon reports success, but it has exported nothing")
     raise TransferError("the daemon reports success, but the export did not come to its end")

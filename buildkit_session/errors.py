@@ -24,7 +24,9 @@ Cancellation is never translated.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
+
+from buildkit_session.printable import printable
 
 __all__ = [
     "BuildError",
@@ -172,6 +174,10 @@ class FailedStep:
     log: tuple[str, ...]
 
 
+NOTED_LINES: Final = 20
+"""Lines of a failed step's log that a traceback shows."""
+
+
 class BuildError(SessionError):
     """The daemon ran the build and it failed.
 
@@ -184,3 +190,7 @@ class BuildError(SessionError):
         super().__init__(message)
         self.message = message
         self.step = step
+        if step is not None:
+            # Shown below a traceback, where a person looks first.
+            lines = (f"  {printable(line)}" for line in step.log[-NOTED_LINES:])
+            self.add_note("\n".join([f"failed step: {printable(step.name)}", *lines]))

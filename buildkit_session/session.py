@@ -13,11 +13,11 @@ import secrets
 import socket
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import anyio
 
-from buildkit_session.errors import RemoteProtocolError, SessionError, TransferError, first_cause
+from buildkit_session.errors import ConnectionClosed, RpcError, StreamReset
 from buildkit_session.fsutil.packets import PeerGaveUp
 from buildkit_session.grpc.router import Router
 from buildkit_session.grpc.server import Server
@@ -27,6 +27,8 @@ from buildkit_session.services.health import Health
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
+    from anyio.abc import TaskGroup
+
     from buildkit_session.services import Service
 
     Dial: TypeAlias = Callable[[list[tuple[str, str]], Callable[[], Connection]], Awaitable[Connection]]
@@ -35,6 +37,12 @@ if TYPE_CHECKING:
 __all__ = ["Session", "shared_key"]
 
 MACHINE_ID = Path("/etc/machine-id")
+
+MAX_FAILURES: Final = 100
+"""Failed calls that are remembered: the first ones tell the cause, and a daemon may make calls fail for hours."""
+
+# How a call ends when the daemon gives it up, goes away, or is answered in its own terms: the cause is elsewhere.
+_NOT_OURS = (ConnectionClosed, PeerGaveUp, RpcError, StreamReset)
 
 
 class Session:
@@ -49,7 +57,8 @@ class Session:
 
     Attributes:
         id: goes into the build request.
-        failures: why calls ended other than with OK, in order: the method's path and the exception.
+        failures: why calls ended other than with OK, in order, the first ``MAX_FAILURES``: the method's path and the
+            exception.
     """
 
     def __init__(self, services: Iterable[Service], *, shared_key: str = "", name: str = "") -> None:
@@ -69,17 +78,15 @@ class Session:
     def headers(self) -> list[tuple[str, str]]:
         """The header fields that register the session; every served method has a line of its own."""
         fields = [("X-Docker-Expose-Session-Uuid", self.id), ("X-Docker-Expose-Session-Sharedkey", self._shared_key)]
-        if self._name:
+        # For people only, so not worth the refusal that a control character in a header field earns.
+        if self._name and self._name.isprintable():
             fields.append(("X-Docker-Expose-Session-Name", self._name))
         return fields + [("X-Docker-Expose-Session-Grpc-Method", method) for method in self._router.methods]
 
     @property
-    def own_failure(self) -> SessionError | None:
+    def own_failure(self) -> Exception | None:
         """The first fault that began on this side, or that this side found: the likely cause of a failed build."""
-        for _, error in self.failures:
-            if isinstance(error, TransferError | RemoteProtocolError) and not isinstance(error, PeerGaveUp):
-                return error
-        return None
+        return next((error for _, error in self.failures if not isinstance(error, _NOT_OURS)), None)
 
     @asynccontextmanager
     async def serving(self, dial: Dial) -> AsyncIterator[Connection]:
@@ -89,26 +96,38 @@ class Session:
             dial: opens the connection. Serving begins with its first byte.
 
         Raises:
-            SessionError: whatever ``dial`` raises. The loss of the connection is not raised but seen in
-                ``Connection.closed``.
+            SessionError: whatever ``dial`` raises. What the block raises passes unchanged. The loss of the connection
+                is not raised but seen in ``Connection.closed``.
         """
-        try:
-            async with anyio.create_task_group() as calls:
-                server = Server(self._router, calls, on_error=self._failed)
-                connection = await dial(self.headers, lambda: Connection(server.accept))
-                try:
-                    yield connection
-                finally:
-                    connection.close()
-                    calls.cancel_scope.cancel()
-                    with anyio.CancelScope(shield=True):
-                        await connection.closed.wait()
-        except BaseExceptionGroup as group:
-            error = first_cause(group)
-            raise error from error.__cause__
+        async with _group_of_calls() as calls:
+            server = Server(self._router, calls, on_error=self._failed)
+            connection = await dial(self.headers, lambda: Connection(server.accept))
+            try:
+                yield connection
+            finally:
+                connection.close()
+                calls.cancel_scope.cancel()
+                with anyio.CancelScope(shield=True):
+                    await connection.closed.wait()
 
     def _failed(self, path: str, error: Exception) -> None:
-        self.failures.append((path, error))
+        if len(self.failures) < MAX_FAILURES:
+            self.failures.append((path, error))
+
+
+@asynccontextmanager
+async def _group_of_calls() -> AsyncIterator[TaskGroup]:
+    """A task group for tasks that never fail: what the block raises leaves it as it is, not wrapped in a group."""
+    raised: BaseException | None = None
+    async with anyio.create_task_group() as calls:
+        try:
+            yield calls
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            raised = error
+    if raised is not None:
+        raise raised
 
 
 def shared_key(directory: Path) -> str:

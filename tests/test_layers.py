@@ -16,7 +16,11 @@ ROOT = Path(buildkit_session.__file__).parent
 # From the top down; a module may import from its own layer and from those after it.
 LAYERS = ["cli", "client", "engine", "session", "services", "fsutil", "grpc", "http2", "messages", "errors"]
 # Beside the layers: values that the client takes, and tools that stand outside.
-PLACES = {"context": "client", "output": "client", "__main__": "cli", "testing": "cli", "demo": "cli"}
+PLACES = {
+    **dict.fromkeys(("arguments", "caution", "context", "local_output", "output", "plan", "planning"), "client"),
+    **dict.fromkeys(("__main__", "testing", "demo"), "cli"),
+    "printable": "errors",
+}
 
 PURE = ["http2/core.py", "http2/events.py", "http2/fields.py", "http2/gate.py", "grpc/envelope.py", "grpc/status.py"]
 IMPURE = {"anyio", "asyncio", "aiohttp", "socket", "time", "os", "threading"}

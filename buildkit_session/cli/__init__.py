@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _PROGRAM = "buildkit-session"
-_COMMANDS = {"build": "Start a build"}
+_COMMANDS = {"build": "Start a build", "plan": "Show what a build would send, without a daemon"}
 _GLOBAL_FLAGS = (
     Flag("debug", "Show tracebacks of errors and the debug log", short="D"),
     Flag("help", "Print usage", short="h"),
@@ -97,6 +97,9 @@ def _run_command(name: str, before: CommandLine, rest: Sequence[str]) -> int:
     try:
         line = parse(flags, rest)
     except UsageError as error:
+        if error.unknown in getattr(command, "FLAGS_LATER", ()):
+            report(f"--{error.unknown} is a flag of 'docker buildx {name}' that is not supported yet")
+            return BAD_USAGE
         return _refuse(error, usage, f"{_PROGRAM} {name}")
     if line.is_set("help"):
         Console.output().write(f"{usage}\n\n{_COMMANDS[name]}\n\nOptions:\n{describe(flags)}\n")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from buildkit_session.cli.flags import CommandLine
 
-__all__ = ["FLAGS", "USAGE", "BuildOptions", "read_options", "run"]
+__all__ = ["FLAGS", "FLAGS_LATER", "USAGE", "BuildOptions", "read_options", "run"]
 
 USAGE = "build [OPTIONS] PATH"
 FLAGS = (
@@ -48,6 +48,14 @@ FLAGS = (
     Flag("quiet", "Suppress the progress and print the image ID", short="q"),
     Flag("tag", "Name of the image, and its tag", "NAME[:TAG]", short="t"),
     Flag("target", "Target build stage", "STAGE"),
+)
+# Flags of ``docker buildx build`` that have no meaning here yet, and so are no typing errors.
+FLAGS_LATER = frozenset(
+    {
+        *("add-host", "allow", "annotation", "attest", "builder", "build-context", "cache-from", "cache-to", "call"),
+        *("cgroup-parent", "check", "load", "metadata-file", "no-cache-filter", "provenance", "push", "sbom", "secret"),
+        *("shm-size", "ssh", "ulimit"),
+    }
 )
 _PROGRESS = frozenset({"plain", "quiet", "none"})
 _PROGRESS_LATER = frozenset({"tty", "rawjson"})
@@ -86,8 +94,11 @@ class BuildOptions:
 
     @property
     def fills_stdout(self) -> bool:
-        """Whether an archive goes to standard output, where an id would damage it."""
-        return any(isinstance(out, output.TarOutput) and out.dest is None for out in self.outputs)
+        """Whether an archive or a listing goes to standard output, where an id would damage it."""
+        return any(
+            isinstance(out, output.ListingOutput) or (isinstance(out, output.TarOutput) and out.dest is None)
+            for out in self.outputs
+        )
 
 
 def run(line: CommandLine) -> int:

@@ -16,7 +16,7 @@ import anyio
 import anyio.to_thread
 
 from buildkit_session import connect, output
-from buildkit_session.cli import interruption
+from buildkit_session.cli import exports, interruption
 from buildkit_session.cli.console import Console, StreamLostError
 from buildkit_session.cli.failure import FAILURE, SUCCESS, explain, report
 from buildkit_session.cli.interruption import SignalError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from buildkit_session.cli.build import BuildOptions
     from buildkit_session.cli.display import Display
+    from buildkit_session.client import BuildResult
     from buildkit_session.engine.events import ProgressEvent
 
 __all__ = ["run"]
@@ -45,7 +46,7 @@ def run(options: BuildOptions) -> int:
         logging.basicConfig(level=logging.DEBUG)
     screen = _Screen(_display(options), Console.messages())
     try:
-        image_id = interruption.run(lambda: _build(options, screen))
+        result = interruption.run(lambda: _build(options, screen))
     except SignalError as error:
         return _on_interrupt(error, options, screen)
     except SessionError as error:
@@ -53,10 +54,10 @@ def run(options: BuildOptions) -> int:
         report(explain(error, debug=options.debug))
         return FAILURE
     screen.close(None)
-    return _deliver(image_id, options)
+    return _deliver(result, options)
 
 
-async def _build(options: BuildOptions, screen: _Screen) -> str | None:
+async def _build(options: BuildOptions, screen: _Screen) -> BuildResult:
     async with (
         connect(options.address) as client,
         client.start(
@@ -74,7 +75,7 @@ async def _build(options: BuildOptions, screen: _Screen) -> str | None:
         ) as build,
     ):
         await screen.follow(build)
-        return (await build.result()).image_id
+        return await build.result()
 
 
 def _display(options: BuildOptions) -> Display:
@@ -167,20 +168,23 @@ def _on_interrupt(error: SignalError, options: BuildOptions, screen: _Screen) ->
 
 def _partial_result(options: BuildOptions, screen: _Screen) -> str:
     """Name the directory that an export was writing to; an archive is put in its place only when it is whole."""
-    directories = [out.dest for out in options.outputs if isinstance(out, output.LocalOutput)]
+    directories = [out.dest for out in options.outputs if isinstance(out, output.LocalOutput) and out.mode != "swap"]
     if directories and screen.export_started:
         return f"; {directories[0]} may hold a part of the result"
     return ""
 
 
-def _deliver(image_id: str | None, options: BuildOptions) -> int:
-    if options.iidfile is not None and image_id is not None:
+def _deliver(result: BuildResult, options: BuildOptions) -> int:
+    if options.iidfile is not None and result.image_id is not None:
         try:
-            options.iidfile.write_text(image_id, encoding="ascii")
+            options.iidfile.write_text(result.image_id, encoding="ascii")
         except OSError as error:
             report(f"writing image ID file: {options.iidfile}: {error.strerror}")
             return FAILURE
+    if options.progress == "plain":
+        Console.messages().write("".join(map(exports.notice, result.exports)))
+    Console.output().write("".join(map(exports.listing, result.exports)))
     # Without an image the line is empty, as buildx has it; but nothing may follow an archive.
     if options.prints_id and not options.fills_stdout:
-        Console.output().write(f"{image_id or ''}\n")
+        Console.output().write(f"{result.image_id or ''}\n")
     return SUCCESS

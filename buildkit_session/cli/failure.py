@@ -25,15 +25,15 @@ def usage_hint(usage: str, command: str) -> str:
     return f"\n\n{usage}\n\nRun '{command} --help' for more information"
 
 
-def explain(error: SessionError, *, debug: bool) -> str:
-    """Say why a build failed, in buildx's words; with ``debug``, where it was raised as well."""
+def explain(error: SessionError, *, debug: bool, action: str = "build") -> str:
+    """Say why an action failed, in buildx's words; with ``debug``, where it was raised as well."""
     trace = "".join(traceback.format_exception(error)) if debug else ""
-    return f"{_text(error)}\n{trace}".rstrip("\n")
+    return f"failed to {action}: {_text(error)}\n{trace}".rstrip("\n")
 
 
 def _text(error: SessionError) -> str:
     text = str(error) or type(error).__name__
     # Engines before 23.0 write these words themselves, and continue them with the name of the frontend.
     if isinstance(error, BuildError) and not text.startswith("failed to solve"):
-        return f"failed to build: failed to solve: {text}"
-    return f"failed to build: {text}"
+        return f"failed to solve: {text}"
+    return text

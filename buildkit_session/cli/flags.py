@@ -24,7 +24,15 @@ _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 
 class UsageError(Exception):
-    """The command line breaks the grammar; the text is for the person who typed it."""
+    """The command line breaks the grammar; the text is for the person who typed it.
+
+    Attributes:
+        unknown: the name of the flag that nobody knows, if that is the reason.
+    """
+
+    def __init__(self, text: str, *, unknown: str = "") -> None:
+        super().__init__(text)
+        self.unknown = unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +126,7 @@ class _Parser:
         name, separator, value = word[2:].partition("=")
         flag = self._long.get(name)
         if flag is None:
-            raise UsageError(f"unknown flag: --{name}")
+            raise UsageError(f"unknown flag: --{name}", unknown=name)
         if separator:
             self._add(flag, value, spelled=f"--{name}")
         elif flag.value:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from buildkit_session.engine.events import ProgressEvent, Vertex, VertexLog
+from buildkit_session.engine.faults import shortened
 from buildkit_session.errors import FailedStep
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class BuildLog:
             return None
         vertex = blamed[-1]
         output = self._output.get(vertex.digest)
-        return FailedStep(vertex.name, vertex.digest, vertex.error, output.lines() if output else ())
+        lines = output.lines() if output else ()
+        return FailedStep(shortened(vertex.name), vertex.digest, shortened(vertex.error), lines)
 
     def _note(self, vertex: Vertex) -> None:
         self._failed.pop(vertex.digest, None)  # an error may be withdrawn

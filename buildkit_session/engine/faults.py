@@ -27,6 +27,9 @@ MAX_TEXT = 4096
 def translated_faults(endpoint: Endpoint) -> Iterator[None]:
     """Translate what aiohttp or a socket raises while talking to ``endpoint``.
 
+    Some errors of aiohttp quote the whole URL, and the query of ``/build`` holds build arguments, where people put
+    secrets: their text goes nowhere, and they are not chained.
+
     Raises:
         EngineUnreachable: no connection came about, or no answer in time.
         EngineError: whoever answers does not speak HTTP.
@@ -36,11 +39,13 @@ def translated_faults(endpoint: Endpoint) -> Iterator[None]:
         yield
     except aiohttp.ClientConnectorError as exc:
         raise unreachable(endpoint, exc.os_error) from exc
-    except TimeoutError as exc:  # also aiohttp's own timeouts
+    except aiohttp.ServerTimeoutError:
+        raise unreachable(endpoint, TimeoutError()) from None
+    except TimeoutError as exc:
         raise unreachable(endpoint, exc) from exc
     except aiohttp.ClientResponseError as exc:
         msg = f"what answers at {endpoint} does not speak HTTP as an Engine does: {shortened(exc.message)}"
-        raise EngineError(msg) from exc
+        raise EngineError(msg) from None
     except (aiohttp.ClientError, ConnectionResetError, ConnectionAbortedError, BrokenPipeError) as exc:
         msg = f"the connection to the Engine at {endpoint} broke off: {shortened(str(exc) or type(exc).__name__)}"
         raise ConnectionClosed(msg) from exc
@@ -82,5 +87,7 @@ def _advice(endpoint: Endpoint, reason: OSError) -> str:
     if isinstance(reason, ssl.SSLError | ssl.CertificateError):
         return "Look at the TLS settings: DOCKER_TLS_VERIFY, DOCKER_CERT_PATH, or those of the docker context."
     if isinstance(endpoint.address, UnixSocket):
-        return "Start the Engine, or name another socket with DOCKER_HOST=unix:///path/to/docker.sock."
+        return (
+            "Start the Engine, or name another address, such as unix:///path/to/docker.sock (or set DOCKER_HOST to it)."
+        )
     return "Check that the Engine runs, listens on this host and port, and is not behind a firewall."

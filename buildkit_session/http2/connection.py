@@ -159,17 +159,20 @@ class Connection(asyncio.BufferedProtocol):
     Attributes:
         closed: set when the connection is gone.
         error: why it went, or ``None`` for a regular end.
+        on_closed: called once, synchronously, right after ``closed`` was set.
     """
 
     def __init__(self, on_stream: Callable[[Stream], None], *, core: Core | None = None) -> None:
         self.closed = asyncio.Event()
         self.error: Exception | None = None
+        self.on_closed: Callable[[], None] | None = None
         self._core = core if core is not None else Core()
         self._on_stream = on_stream
         self._streams: dict[int, Stream] = {}
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
-        self._read_buffer = bytearray(READ_SIZE)
+        # A view: asyncio's TLS slices what it is lent, and a slice of a bytearray would be a copy that nobody reads.
+        self._read_buffer = memoryview(bytearray(READ_SIZE))
         self._write_paused = False
         self._held = bytearray()  # control frames that could not be written yet
         self._read_paused = False
@@ -190,14 +193,13 @@ class Connection(asyncio.BufferedProtocol):
         transport.set_write_buffer_limits(high=4 * WRITE_SIZE)
         self._flush()
 
-    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - asyncio's signature
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         """Lend asyncio one buffer, used again for every read."""
         return self._read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read."""
-        with memoryview(self._read_buffer) as view:
-            self.feed(view[:nbytes])
+        self.feed(self._read_buffer[:nbytes])
 
     def eof_received(self) -> bool:
         """The peer closed its side; HTTP/2 has no half-closed connections, so close ours."""
@@ -213,6 +215,8 @@ class Connection(asyncio.BufferedProtocol):
         if self._farewell is not None:
             self._farewell.cancel()
         self.closed.set()
+        if self.on_closed is not None:
+            self.on_closed()
 
     def pause_writing(self) -> None:
         """The transport's buffer is full."""

@@ -62,6 +62,12 @@ def test_a_broken_flag_exits_like_docker(words: list[str], message: str) -> None
     assert "Run 'buildkit-session" in done.stderr
 
 
+def test_a_flag_of_buildx_is_no_typing_error() -> None:
+    done = run("build", "--secret", "id=x", ".")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr == "ERROR: --secret is a flag of 'docker buildx build' that is not supported yet\n"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -1,0 +1,711 @@
+"""Builds with a daemon that dies, lies or floods; and what must hold after each: nothing is left, nothing is harmed."""
+
+from __future__ import annotations
+
+import os
+import pty
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+import pytest
+from fake_engine import CHUNKED, FILE_SEND, FILE_SYNC, FakeEngine, Http, SessionPeer, entry, fake_engine
+from leftovers import nothing_left
+from scripted_peer import grpc_message
+
+import buildkit_session as bk
+from buildkit_session import client as client_module
+from buildkit_session.client import Client
+from buildkit_session.engine import hijack as hijack_module
+from buildkit_session.engine.client import EngineClient
+from buildkit_session.engine.contexts import find_endpoint
+from buildkit_session.messages.fsutil.types import Packet, PacketPacketType
+from buildkit_session.messages.moby.buildkit.v1 import StatusResponse, Vertex, VertexLog
+from buildkit_session.messages.moby.filesync.v1 import BytesMessage
+from buildkit_session.messages.nanotime import Timestamp
+from buildkit_session.testing import start_daemon
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
+
+    from buildkit_session.testing import Daemon
+
+pytestmark = pytest.mark.anyio
+
+BIG = 8 * 1024 * 1024  # bytes; more than the windows and socket buffers of a session hold
+GONE = (bk.ConnectionClosed, bk.EngineError)
+EXPORTER = b"buildkit-attachable-exporter-id"
+
+
+async def whole_build(folder: Path) -> None:
+    """A new build in the same process works."""
+
+    async def script(engine: FakeEngine) -> None:
+        session = await engine.session()
+        answer = await engine.build()
+        await session.finish_sync(await session.file_sync(b"context"))
+        await session.export_tree({b"hello": b"world", b"empty": b""})
+        await answer.end()
+
+    out = folder / "after"
+    async with fake_engine(script) as engine, bk.connect(engine.address) as client:
+        await client.build(folder / "context", outputs=[bk.output.local(out)])
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == {"hello": b"world", "empty": b""}
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    root = tmp_path / "context"
+    root.mkdir()
+    (root / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")
+    with (root / "big").open("wb") as file:
+        file.truncate(BIG)
+    return root
+
+
+# -- an Engine that goes away at each step ----------------------------------------------------------------------------
+
+STARTED = Vertex(digest="sha256:1", name="[1/1] RUN true", started=Timestamp(seconds=1))
+STEPS = ["upgrade", "switched", "asked", "answered", "upload", "run", "export", "fin"]
+
+
+class Reached(Exception):
+    """The step where the Engine goes away."""
+
+
+class Mortal:
+    """Does a build as real Engines do, up to a step.
+
+    Attributes:
+        session, build: the two connections of the build, once they exist.
+    """
+
+    def __init__(self, until: str, *, tar: bool) -> None:
+        self.session: Http | None = None
+        self.build: Http | None = None
+        self._until = until
+        self._tar = tar
+
+    async def live(self, engine: FakeEngine) -> None:
+        self.session = await engine.asked("session")
+        self._reach("upgrade")
+        peer = await engine.take_up(self.session)
+        self._reach("switched")
+        self.build = await engine.asked("build")
+        self._reach("asked")
+        await self.build.write(CHUNKED)
+        self._reach("answered")
+        stream = await peer.file_sync(b"context")
+        peer.returns_credit = self._until != "upload"
+        await request_all(peer, stream)
+        await peer.until(lambda: len(peer.answers[stream].data) > 1000)
+        self._reach("upload")
+        await peer.until(lambda: len(peer.answers[stream].data) > BIG)
+        await peer.finish_sync(stream)
+        await self.build.trace(StatusResponse(vertexes=[STARTED]))
+        self._reach("run")
+        await (self._export_tar(peer) if self._tar else self._export_tree(peer))
+
+    async def _export_tar(self, peer: SessionPeer) -> None:
+        stream = await peer.start(FILE_SEND, (EXPORTER, b"0"))
+        await peer.send(stream, grpc_message(bytes(BytesMessage(data=bytes(BIG // 4)))))
+        self._reach("export")
+
+    async def _export_tree(self, peer: SessionPeer) -> None:
+        stream = await peer.start(FILE_SEND, (EXPORTER, b"0"))
+        await peer.send_listing(stream, entry(b"a"), entry(b"b", size=BIG))
+        await peer.until(lambda: peer.requested(stream) == [0, 1])
+        await peer.send_content(stream, 0, b"")
+        await peer.send_content(stream, 1, bytes(100_000))
+        self._reach("export")
+        await peer.send_content(stream, 1, *[bytes(BIG // 8)] * 7, bytes(BIG // 8 - 100_000), b"")
+        await peer.until(lambda: peer.has_fin(stream))
+        self._reach("fin")
+
+    def _reach(self, step: str) -> None:
+        if step == self._until:
+            raise Reached
+
+
+async def request_all(peer: SessionPeer, stream: int) -> None:
+    """Ask for the content of every file of a listing."""
+    names = peer.names(stream)
+    await peer.send_packets(stream, *(Packet(type=PacketPacketType.PACKET_REQ, id=n) for n in range(len(names))))
+
+
+def close_both(session: Http, build: Http | None) -> None:
+    session.close()
+    if build is not None:
+        build.close()
+
+
+def close_session(session: Http, _build: Http | None) -> None:
+    session.close()
+
+
+def close_build(_session: Http, build: Http | None) -> None:
+    assert build is not None
+    build.close()
+
+
+def reset_both(session: Http, build: Http | None) -> None:
+    session.reset()
+    if build is not None:
+        build.reset()
+
+
+def half_close_both(session: Http, build: Http | None) -> None:
+    session.half_close()
+    if build is not None:
+        build.half_close()
+
+
+LOSSES = [close_both, close_session, close_build, reset_both, half_close_both]
+CASES = [
+    pytest.param(step, loss, tar, id=f"{step}-{loss.__name__}-{'tar' if tar else 'local'}")
+    for tar in (False, True)
+    for step in STEPS
+    for loss in LOSSES
+    if not (loss is close_build and step in ("upgrade", "switched"))  # it does not exist yet
+    if not (tar and step not in ("export", "run"))  # what comes before is the same
+]
+
+
+@pytest.mark.parametrize(("step", "loss", "tar"), CASES)
+async def test_engine_goes_away(
+    context: Path, tmp_path: Path, step: str, loss: Callable[[Http, Http | None], None], tar: bool
+) -> None:
+    """The build fails with an error that says so, whichever connection is lost; no half export, nothing left."""
+    mortal = Mortal(step, tar=tar)
+
+    async def script(engine: FakeEngine) -> None:
+        with suppress(Reached):
+            await mortal.live(engine)
+        assert mortal.session is not None
+        loss(mortal.session, mortal.build)
+
+    dest = tmp_path / "dest"
+    output = bk.output.tar(dest) if tar else bk.output.local(dest)
+    async with nothing_left(tmp_path):
+        async with fake_engine(script, tcp=loss is reset_both) as engine, bk.connect(engine.address) as client:
+            with pytest.raises(GONE):
+                await client.build(context, outputs=[output])
+        await whole_build(tmp_path)
+    if tar:
+        assert not dest.exists()
+    elif dest.exists():
+        assert {path.name for path in dest.iterdir()} <= ({"a", "b"} if step == "fin" else {"a"})
+
+
+# -- an Engine that is silent -----------------------------------------------------------------------------------------
+
+
+async def test_silent_ping(tmp_path: Path, context: Path) -> None:
+    async def script(engine: FakeEngine) -> None:
+        engine.pings = False
+
+    async with nothing_left(tmp_path):
+        async with fake_engine(script) as engine:
+            with pytest.raises(bk.EngineUnreachable, match="no answer in time"):
+                async with Client(EngineClient(find_endpoint(engine.address), timeout=0.3)):
+                    pass
+        await whole_build(tmp_path)
+
+
+async def test_silent_upgrade(tmp_path: Path, context: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def script(engine: FakeEngine) -> None:
+        await engine.asked("session")
+
+    monkeypatch.setattr(hijack_module, "PATIENCE", 0.3)
+    async with nothing_left(tmp_path), fake_engine(script) as engine, bk.connect(engine.address) as client:
+        with pytest.raises(bk.UpgradeRefused, match="answered nothing"):
+            await client.build(context)
+
+
+async def test_a_build_in_silence_can_be_cancelled(tmp_path: Path, context: Path) -> None:
+    """Also while the daemon reads nothing of what it asked for, and while it does not answer the cancellation."""
+    asked = anyio.Event()
+
+    async def script(engine: FakeEngine) -> None:
+        peer = await engine.session()
+        await engine.asked("build")
+        peer.returns_credit = False
+        await request_all(peer, await peer.file_sync(b"context"))
+        peer.stop_reading()
+        asked.set()
+
+    async with nothing_left(tmp_path):
+        async with fake_engine(script) as engine, bk.connect(engine.address) as client:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(client.build, context)
+                await asked.wait()
+                tasks.cancel_scope.cancel()
+            assert len(engine.cancelled) == 1
+        await whole_build(tmp_path)
+
+
+# -- an Engine that lies about the export -----------------------------------------------------------------------------
+
+
+async def nothing_exported(_peer: SessionPeer) -> None:
+    pass
+
+
+async def half_and_reset(peer: SessionPeer) -> None:
+    stream = await begin_export(peer)
+    await peer.reset(stream)
+
+
+async def half_and_ended(peer: SessionPeer) -> None:
+    stream = await begin_export(peer)
+    await peer.send(stream, b"", end=True)
+
+
+async def half_and_open(peer: SessionPeer) -> None:
+    await begin_export(peer)
+
+
+async def half_then_whole(peer: SessionPeer) -> None:
+    await half_and_reset(peer)
+    await peer.export_tree({b"a": b"whole"})
+
+
+async def begin_export(peer: SessionPeer) -> int:
+    stream = await peer.start(FILE_SEND)
+    await peer.send_listing(stream, entry(b"a", size=10), entry(b"b", size=10))
+    await peer.until(lambda: peer.requested(stream) == [0, 1])
+    await peer.send_content(stream, 0, b"half")
+    await peer.ping()
+    return stream
+
+
+async def unknown_exporter(peer: SessionPeer) -> None:
+    answer = await peer.call(FILE_SEND, extra=[(EXPORTER, b"7")])
+    assert (answer.status, answer.message) == (b"2", b"exporter 7 not found")
+
+
+async def bytes_for_a_directory(peer: SessionPeer) -> None:
+    answer = await peer.call(FILE_SEND, bytes(BytesMessage(data=b"text")))
+    assert answer.status not in (None, b"0")
+
+
+async def escape(peer: SessionPeer) -> None:
+    stream = await peer.start(FILE_SEND)
+    await peer.send_listing(stream, entry(b"../outside"))
+    assert (await peer.answer(stream)).status not in (None, b"0")
+
+
+@pytest.mark.parametrize(
+    "export",
+    [
+        nothing_exported,
+        half_and_reset,
+        half_and_ended,
+        half_and_open,
+        half_then_whole,
+        unknown_exporter,
+        bytes_for_a_directory,
+        escape,
+    ],
+)
+async def test_success_is_not_believed(
+    context: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    export: Callable[[SessionPeer], Awaitable[object]],
+) -> None:
+    """An answer that says success counts only with a whole export; nothing else is written."""
+
+    async def script(engine: FakeEngine) -> None:
+        peer = await engine.session()
+        answer = await engine.build()
+        await export(peer)
+        await answer.end()
+
+    monkeypatch.setattr(client_module, "EXPORT_PATIENCE", 0.3)
+    dest = tmp_path / "dest"
+    async with nothing_left(tmp_path):
+        async with fake_engine(script) as engine, bk.connect(engine.address) as client:
+            with pytest.raises((bk.TransferError, bk.RemoteProtocolError)):
+                await client.build(context, outputs=[bk.output.local(dest)])
+        if dest.exists():
+            assert [path.name for path in dest.iterdir()] == (["a"] if export is half_then_whole else [])
+        assert not (tmp_path / "outside").exists()
+        await whole_build(tmp_path)
+
+
+async def test_packets_for_a_file(context: Path, tmp_path: Path) -> None:
+    """A directory sent where a tar was asked for makes no file."""
+
+    async def script(engine: FakeEngine) -> None:
+        peer = await engine.session()
+        answer = await engine.build()
+        stream = await peer.start(FILE_SEND)
+        await peer.send_listing(stream, entry(b"a"))
+        await peer.send(stream, b"", end=True)
+        assert (await peer.answer(stream)).status not in (None, b"0")
+        await answer.end()
+
+    async with nothing_left(tmp_path), fake_engine(script) as engine, bk.connect(engine.address) as client:
+        with pytest.raises(bk.RemoteProtocolError):
+            await client.build(context, outputs=[bk.output.tar(tmp_path / "dest")])
+    assert not (tmp_path / "dest").exists()
+
+
+async def test_export_that_nobody_asked_for(context: Path, tmp_path: Path) -> None:
+    """An image build serves no export; the attempt is refused and harms nothing."""
+    before = sorted(os.walk(tmp_path))
+
+    async def script(engine: FakeEngine) -> None:
+        peer = await engine.session()
+        answer = await engine.build()
+        assert (await peer.call(FILE_SEND, bytes(BytesMessage(data=b"text")))).status == b"12"
+        await answer.send({"id": "moby.image.id", "aux": {"ID": "sha256:1"}})
+        await answer.end()
+
+    async with nothing_left(tmp_path), fake_engine(script) as engine, bk.connect(engine.address) as client:
+        assert (await client.build(context)).image_id == "sha256:1"
+    assert sorted(os.walk(tmp_path)) == before
+
+
+async def test_two_exports_of_one_exporter_merge(context: Path, tmp_path: Path) -> None:
+    """One comes per platform, at the same time."""
+
+    async def script(engine: FakeEngine) -> None:
+        peer = await engine.session()
+        answer = await engine.build()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(peer.export_tree, {b"a": b"1"}, (EXPORTER, b"0"))
+            tasks.start_soon(peer.export_tree, {b"b": b"2"}, (EXPORTER, b"0"))
+        await answer.end()
+
+    dest = tmp_path / "dest"
+    async with nothing_left(tmp_path), fake_engine(script) as engine, bk.connect(engine.address) as client:
+        await client.build(context, outputs=[bk.output.local(dest)])
+    assert {path.name: path.read_bytes() for path in dest.iterdir()} == {"a": b"1", "b": b"2"}
+
+
+async def test_session_lost_after_the_last_word(context: Path, tmp_path: Path) -> None:
+    """Once the export is confirmed and the answer has ended, a connection that goes away is no failure."""
+
+    async def script(engine: FakeEngine) -> None:
+        session = await engine.asked("session")
+        peer = await engine.take_up(session)
+        answer = await engine.build()
+        await peer.export_tree({b"a": b"1"})
+        await answer.end()
+        session.close()
+
+    async with nothing_left(tmp_path), fake_engine(script) as engine, bk.connect(engine.address) as client:
+        await client.build(context, outputs=[bk.output.local(tmp_path / "dest")])
+    assert (tmp_path / "dest" / "a").read_bytes() == b"1"
+
+
+# -- an Engine that asks for too much ---------------------------------------------------------------------------------
+
+
+async def hold(tmp_path: Path, ask: Callable[[SessionPeer], Awaitable[object]]) -> None:
+    """Let a daemon ask during a build that then succeeds, and look at what is left."""
+
+    async def script(engine: FakeEngine) -> None:
+        peer = await engine.session()
+        answer = await engine.build()
+        await ask(peer)
+        await answer.end()
+
+    async with nothing_left(tmp_path):
+        async with fake_engine(script) as engine, bk.connect(engine.address) as client:
+            await client.build(tmp_path / "context")
+        await whole_build(tmp_path)
+
+
+@pytest.mark.parametrize("name", [b"", b"/", b"..", b"context/..", b"Context", b"/etc", b"context\xff"])
+async def test_directories_that_are_not_shared(context: Path, tmp_path: Path, name: bytes) -> None:
+    async def ask(peer: SessionPeer) -> None:
+        answer = await peer.call(FILE_SYNC, extra=[(b"dir-name", name)])
+        assert answer.status == b"5"
+        assert not answer.data
+
+    await hold(tmp_path, ask)
+
+
+@pytest.mark.parametrize(
+    "path", [b"../secret", b"/../secret", b"big/../../secret", b"link", b"up/secret", b"../*", b"*/../../secret"]
+)
+@pytest.mark.parametrize("key", [b"followpaths", b"include-patterns"])
+async def test_nothing_outside_is_read(context: Path, tmp_path: Path, path: bytes, key: bytes) -> None:
+    """Not by patterns, not through links; links themselves are listed, and have no content."""
+    (tmp_path / "secret").write_text("secret")
+    (context / "link").symlink_to("../secret")
+    (context / "up").symlink_to("..")
+
+    async def ask(peer: SessionPeer) -> None:
+        stream = await peer.file_sync(b"context", (key, path))
+        assert set(peer.names(stream)) <= {b"Dockerfile", b"big", b"link", b"up"}
+        links = [n for n, name in enumerate(peer.names(stream)) if name in (b"link", b"up")]
+        await peer.send_packets(stream, *(Packet(type=PacketPacketType.PACKET_REQ, id=n) for n in links))
+        if not links:
+            await peer.finish_sync(stream)
+        assert b"secret" not in bytes((await peer.answer(stream)).data).replace(b"../secret", b"")
+
+    await hold(tmp_path, ask)
+
+
+async def test_fifty_listings_at_once(context: Path, tmp_path: Path) -> None:
+    """Each is whole, also when all are open at the same time."""
+
+    async def ask(peer: SessionPeer) -> None:
+        streams: list[int] = []
+
+        async def one() -> None:
+            streams.append(await peer.file_sync(b"context"))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(50):
+                tasks.start_soon(one)
+        for stream in streams:
+            assert peer.names(stream) == [b"Dockerfile", b"big"]
+            assert (await peer.finish_sync(stream)).status == b"0"
+
+    await hold(tmp_path, ask)
+
+
+@pytest.mark.parametrize("numbers", [[0] * 10_000, [7], [4_000_000_000], [0, 1, 0]])
+async def test_requests_without_end(context: Path, tmp_path: Path, numbers: list[int]) -> None:
+    """An entry has content once; whoever asks again, or for none, is refused."""
+
+    async def ask(peer: SessionPeer) -> None:
+        stream = await peer.file_sync(b"context")
+        await peer.send_packets(stream, *(Packet(type=PacketPacketType.PACKET_REQ, id=n) for n in numbers))
+        answer = await peer.answer(stream)
+        assert answer.status not in (None, b"0")
+        assert peer.packets(stream)[-1].type == PacketPacketType.PACKET_ERR
+
+    await hold(tmp_path, ask)
+
+
+# -- an Engine that talks nonsense ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>\n",
+        b'{"id": nonsense}\n',
+        b"[" * 100_000 + b"\n",
+        b'{"n": ' + b"1" * 100_000 + b"}\n",
+        b'{"id":"moby.buildkit.trace","aux":"?"}\n',
+        b'{"id":"moby.buildkit.trace","aux":"////"}\n',
+        b'{"id":"moby.buildkit.trace","aux":{}}\n',
+        b'{"stream":"' + b"x" * (40 << 20) + b'"}\n',
+    ],
+    ids=["html", "syntax", "nested", "number", "base64", "protobuf", "kind", "40-MiB"],
+)
+async def test_answers_that_are_not_progress(context: Path, tmp_path: Path, body: bytes) -> None:
+    async def script(engine: FakeEngine) -> None:
+        await engine.session()
+        answer = await engine.build()
+        await answer.send_raw(body)
+        await answer.end()
+
+    async with nothing_left(tmp_path):
+        async with fake_engine(script) as engine, bk.connect(engine.address) as client:
+            with pytest.raises(bk.RemoteProtocolError) as caught:
+                await client.build(context)
+            assert len(str(caught.value)) < 1000
+            assert len(engine.cancelled) == 1
+        await whole_build(tmp_path)
+
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202egnp\r\x00\x08" + "x" * 100_000
+FAILED = Vertex(
+    digest="sha256:1",
+    name=f"RUN {HOSTILE[:24]}",
+    started=Timestamp(seconds=1),
+    completed=Timestamp(seconds=2),
+    error=HOSTILE,
+)
+
+
+async def fail_hostile(engine: FakeEngine) -> None:
+    await engine.session()
+    answer = await engine.build()
+    await answer.trace(
+        StatusResponse(vertexes=[FAILED], logs=[VertexLog(vertex="sha256:1", msg=HOSTILE[:24].encode())])
+    )
+    await answer.send({"errorDetail": {"message": HOSTILE}, "error": HOSTILE})
+    await answer.end()
+
+
+async def test_hostile_text_is_data(context: Path, tmp_path: Path) -> None:
+    """The library hands it on, cut."""
+    async with nothing_left(tmp_path), fake_engine(fail_hostile) as engine, bk.connect(engine.address) as client:
+        with pytest.raises(bk.BuildError) as caught:
+            await client.build(context)
+    assert caught.value.message.startswith(HOSTILE[:24])
+    assert len(caught.value.message) < 5000
+    assert caught.value.step is not None
+    assert len(caught.value.step.error) < 5000
+
+
+async def test_hostile_text_does_not_reach_a_terminal(context: Path, tmp_path: Path) -> None:
+    """The command shows it escaped."""
+    ours, theirs = pty.openpty()
+    try:
+        async with nothing_left(tmp_path), fake_engine(fail_hostile) as engine, anyio.create_task_group() as tasks:
+            shown = bytearray()
+            tasks.start_soon(anyio.to_thread.run_sync, read_terminal, ours, shown)
+            args = [sys.executable, "-m", "buildkit_session", "build", str(context)]
+            environ = {**os.environ, "DOCKER_HOST": engine.address}
+            done = await anyio.run_process(args, check=False, env=environ, stdout=theirs, stderr=theirs)
+            os.write(theirs, b"THE END")
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.returncode == 1
+    text = bytes(shown).decode()
+    assert "\\x1b]0;owned\\x07\\x1b[2J\\x9b31m\\u202egnp" in text
+    assert not set("\x1b\x07\x9b\u202e\x00\x08") & set(text)
+
+
+def read_terminal(descriptor: int, into: bytearray) -> None:
+    while not into.endswith(b"THE END"):
+        into += os.read(descriptor, 65536)
+
+
+# -- cancellation at any moment, on real daemons ----------------------------------------------------------------------
+
+CANCELLED = 60  # builds
+AT_ONCE = 4
+
+
+@pytest.mark.timeout(300)
+async def test_cancelled_at_random_moments(daemon: Daemon, busybox: Path, tmp_path: Path) -> None:
+    """Every call ends, and afterwards all is as before and a whole build works."""
+    context = tmp_path / "context"
+    context.mkdir()
+    shutil.copy(busybox, context / "busybox")
+    step = '["/bin/busybox", "sh", "-c", "echo $N > /n; /bin/busybox dd if=/dev/zero of=/big bs=1M count=8"]'
+    lines = ["FROM scratch", "COPY busybox /bin/busybox", "ARG N", f"RUN {step}"]
+    (context / "Dockerfile").write_text("\n".join(lines))
+    chance = random.Random(20)  # noqa: S311 - a seed, so that a failure can be had again
+    numbers = list(range(CANCELLED))
+    cancelled = 0
+
+    async def builds(client: bk.Client) -> None:
+        nonlocal cancelled
+        while numbers:
+            number = numbers.pop()
+            dest = tmp_path / f"dest-{number}"
+            output = bk.output.tar(dest) if number % 2 else bk.output.local(dest)
+            with anyio.move_on_after(chance.uniform(0, 1.2)) as scope:
+                await client.build(context, network="none", build_args={"N": f"{number}"}, outputs=[output])
+            cancelled += scope.cancelled_caught
+
+    async with nothing_left(tmp_path), bk.connect(daemon.address) as client:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(AT_ONCE):
+                tasks.start_soon(builds, client)
+        assert cancelled > 0
+        await client.build(context, network="none", build_args={"N": "7"}, outputs=[bk.output.local(tmp_path / "out")])
+    assert (tmp_path / "out" / "n").read_text() == "7\n"
+    assert (tmp_path / "out" / "big").stat().st_size == 8 << 20
+
+
+# -- TLS --------------------------------------------------------------------------------------------------------------
+
+
+def certificates(folder: Path) -> None:
+    """Make an authority, and a server and a client that it vouches for, as docker's documentation does."""
+    folder.mkdir()
+
+    def openssl(*words: str) -> None:
+        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    openssl("req", "-x509", *key, "-keyout", "ca-key.pem", "-out", "ca.pem", "-subj", "/CN=authority", "-days", "2")
+    for name, extension in (
+        ("server", "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth\n"),
+        ("client", "extendedKeyUsage=clientAuth\n"),
+    ):
+        (folder / "extension").write_text(extension)
+        openssl("req", *key, "-keyout", f"{name}-key.pem", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        signer = ("-CA", "ca.pem", "-CAkey", "ca-key.pem", "-CAcreateserial", "-extfile", "extension", "-days", "2")
+        openssl("x509", "-req", "-in", f"{name}.csr", *signer, "-out", f"{name}.pem")
+    shutil.copy(folder / "client.pem", folder / "cert.pem")
+    shutil.copy(folder / "client-key.pem", folder / "key.pem")
+
+
+@pytest.fixture
+def tls_daemon(private_daemons: None, tmp_path: Path) -> Iterator[Daemon]:
+    """A daemon that demands certificates of both sides, those in ``tmp_path/certs``."""
+    certs = tmp_path / "certs"
+    certificates(certs)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    files = {"--tlscacert": "ca.pem", "--tlscert": "server.pem", "--tlskey": "server-key.pem"}
+    tls = [f"{flag}={certs / name}" for flag, name in files.items()]
+    with start_daemon(extra_args=["-H", address, "--tlsverify", *tls]) as daemon:
+        yield replace(daemon, tcp_address=address)
+
+
+def use_tls(monkeypatch: pytest.MonkeyPatch, daemon: Daemon, certs: Path) -> None:
+    """Set what a user of the docker CLI sets."""
+    monkeypatch.setenv("DOCKER_HOST", str(daemon.tcp_address))
+    monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+    monkeypatch.setenv("DOCKER_CERT_PATH", str(certs))
+
+
+async def test_session_over_tls(
+    tls_daemon: Daemon, context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings of the docker CLI lead there: both connections of a build are encrypted and checked."""
+    use_tls(monkeypatch, tls_daemon, tmp_path / "certs")
+    dest = tmp_path / "dest"
+    async with nothing_left(tmp_path), bk.connect() as client:
+        await client.build(context, outputs=[bk.output.local(dest)])
+        with anyio.move_on_after(0.05):
+            await client.build(context, no_cache=True)
+    assert (dest / "big").stat().st_size == BIG
+
+
+async def test_tls_fails_closed(
+    tls_daemon: Daemon, context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that our authority does not vouch for gets no request."""
+    certificates(tmp_path / "others")
+    use_tls(monkeypatch, tls_daemon, tmp_path / "others")
+    async with nothing_left(tmp_path):
+        with pytest.raises(bk.EngineUnreachable, match="DOCKER_CERT_PATH"):
+            async with bk.connect():
+                pass
+
+
+async def test_silence_over_tls(
+    tls_daemon: Daemon, busybox: Path, context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon that is stopped in the middle of a build says no farewell; nobody waits for it."""
+    use_tls(monkeypatch, tls_daemon, tmp_path / "certs")
+    shutil.copy(busybox, context / "busybox")
+    # Quiet after one line: what arrives during the farewell would end it.
+    step = '["/busybox", "sh", "-c", "echo started; /busybox sleep 300"]'
+    (context / "Dockerfile").write_text(f"FROM scratch\nCOPY busybox /\nRUN {step}\n")
+    pid = tls_daemon.pid
+    assert pid is not None
+    try:
+        async with nothing_left(tmp_path), bk.connect() as client, client.start(context, network="none") as build:
+            async for event in build:
+                if isinstance(event, bk.VertexLog):
+                    os.kill(pid, signal.SIGSTOP)
+                    break
+    finally:
+        os.kill(pid, signal.SIGCONT)
