@@ -24,7 +24,14 @@ from buildkit_session.engine.api_version import ApiVersion
 from buildkit_session.engine.build_stream import BuildStream
 from buildkit_session.engine.faults import error_text, shortened, translated_faults
 from buildkit_session.engine.tls import client_context
-from buildkit_session.errors import ConnectionClosed, EngineError, LocalProtocolError, SessionError, UnsupportedError
+from buildkit_session.errors import (
+    ConnectionClosed,
+    EngineError,
+    EngineUnreachable,
+    LocalProtocolError,
+    SessionError,
+    UnsupportedError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -90,6 +97,8 @@ class EngineClient:
         self._info: EngineInfo | None = None
 
     async def __aenter__(self) -> Self:
+        if self._http is not None:
+            raise LocalProtocolError("the client has been entered already; make another one with connect()")
         self._http = aiohttp.ClientSession(
             connector=await _connector(self.endpoint),
             headers=_common_headers(self.endpoint),
@@ -156,6 +165,9 @@ class EngineClient:
                 raise await self._refusal(response)
             stream = BuildStream(_Answer(response, self.endpoint))
             yield stream
+        except EngineUnreachable:
+            refused = True  # there is nobody to cancel it at
+            raise
         finally:
             if response is not None:
                 _hang_up(response)

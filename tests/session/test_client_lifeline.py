@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from buildkit_session.testing import Daemon
+
 pytestmark = pytest.mark.anyio
 
 PING = b"HTTP/1.1 200 OK\r\nApi-Version: 1.47\r\nServer: Docker/27 (linux)\r\nContent-Length: 0\r\n\r\n"
@@ -136,3 +138,12 @@ def test_only_the_first_failures_are_remembered() -> None:
     for number in range(MAX_FAILURES + 1):
         session._failed("/a", RpcError(5, str(number)))
     assert len(session.failures) == MAX_FAILURES
+
+
+async def test_a_client_is_entered_once(daemon: Daemon) -> None:
+    """The first connection pool would be lost."""
+    client = bk.connect(daemon.address)
+    async with client:
+        with pytest.raises(bk.LocalProtocolError, match="entered already"):
+            await client.__aenter__()
+        assert (await client.info()).os_type == "linux"
