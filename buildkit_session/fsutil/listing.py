@@ -82,11 +82,11 @@ class Listing:
 
     def write(self, entry: Stat, data: bytes) -> None:
         """Never called, as nothing is wanted."""
-        raise NotImplementedError
+        raise AssertionError("a listing wants no content")
 
     def complete(self, entry: Stat) -> None:
         """Never called, as nothing is wanted."""
-        raise NotImplementedError
+        raise AssertionError("a listing wants no content")
 
     def finish(self) -> None:
         """Nothing is left to do."""
