@@ -80,11 +80,11 @@ class Listing:
             )
         )
 
-    def write(self, entry: Stat, data: bytes) -> None:
+    def write(self, entry: Stat, data: bytes) -> None:  # noqa: ARG002 - the signature of a sink
         """Never called, as nothing is wanted."""
         raise AssertionError("a listing wants no content")
 
-    def complete(self, entry: Stat) -> None:
+    def complete(self, entry: Stat) -> None:  # noqa: ARG002 - the signature of a sink
         """Never called, as nothing is wanted."""
         raise AssertionError("a listing wants no content")
 
