@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import anyio
 from anyio import to_thread
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from buildkit_session.errors import RemoteProtocolError, TransferError
 from buildkit_session.fsutil.options import DEFAULT, ReceiveOptions
@@ -75,6 +76,8 @@ class _Target:
         """
         while self._running:
             await self._idle.wait()
+        # A cancellation that ended the stream is on its way to this task too, and is no failure of the export.
+        await checkpoint_if_cancelled()
         if self._failure is not None:
             raise self._failure
         return self._received > 0

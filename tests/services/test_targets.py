@@ -554,6 +554,22 @@ def test_finished_waits_for_all_streams(tmp_path: Path) -> None:
     assert len(target.written) == 2
 
 
+def test_a_cancelled_wait_is_no_failed_export(tmp_path: Path) -> None:
+    """The cancellation may reach the stream first; the one who waits for it is cancelled too, and told nothing else."""
+
+    async def main() -> None:
+        target = DirectoryTarget(tmp_path / "out")
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(target.receive, _call(stalled=True))
+                await anyio.wait_all_tasks_blocked()
+                scope.cancel()
+                await target.finished()
+        assert scope.cancelled_caught
+
+    anyio.run(main)
+
+
 def test_nothing_received_is_not_finished_well(tmp_path: Path) -> None:
     assert anyio.run(FileTarget(tmp_path / "x").finished) is False
 
