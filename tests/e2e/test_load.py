@@ -55,13 +55,17 @@ async def test_many_small_files_again_and_again(daemon: Daemon, many_files: Path
     shutil.rmtree(tmp_path)  # pytest would keep them for three runs
 
 
-async def test_fifty_builds_at_once(daemon: Daemon, busybox: Path, tmp_path: Path) -> None:
-    """One process, one daemon, fifty sessions; all finish, and no task or descriptor stays."""
+async def test_fifty_builds_at_once(daemon: Daemon, tmp_path: Path) -> None:
+    """One process, one daemon, fifty sessions; all finish, and no task or descriptor stays.
+
+    Without RUN steps: fifty of these at once are too many for BuildKit 0.8 on a busy machine, which then gives up
+    with "flightcontrol: exceeded retry timeout".
+    """
     context = tmp_path / "context"
     context.mkdir()
-    shutil.copy(busybox, context / "busybox")
-    step = '["/bin/busybox", "sh", "-c", "echo $N > /n"]'
-    (context / "Dockerfile").write_text(f"FROM scratch\nCOPY busybox /bin/busybox\nARG N\nRUN {step}\n")
+    for number in range(BUILDS):
+        (context / f"n{number}").write_text(f"{number}\n")
+    (context / "Dockerfile").write_text("FROM scratch\nARG N\nCOPY n$N /n\n")
     async with (
         nothing_left(tmp_path, patience=PATIENCE),
         bk.connect(daemon.address) as client,
