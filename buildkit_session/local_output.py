@@ -15,6 +15,7 @@ from buildkit_session.fsutil.options import STALL_TIMEOUT, ReceiveOptions
 from buildkit_session.fsutil.patterns import PatternMatcher
 from buildkit_session.fsutil.policy import Policy
 from buildkit_session.fsutil.protected import why_protected
+from buildkit_session.truth import FALSE, TRUE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,8 +29,8 @@ MAX_ID: Final = 2**32 - 2
 """The largest user or group id; the one above it means "leave as it is" to the system."""
 
 _BOOLEANS: Final = {
-    **dict.fromkeys(("1", "t", "T", "true", "True", "TRUE"), True),
-    **dict.fromkeys(("0", "f", "F", "false", "False", "FALSE", ""), False),
+    **dict.fromkeys(TRUE, True),
+    **dict.fromkeys((*FALSE, ""), False),
 }
 
 

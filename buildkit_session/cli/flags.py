@@ -14,13 +14,12 @@ import textwrap
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from buildkit_session.truth import FALSE, TRUE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 __all__ = ["CommandLine", "Flag", "UsageError", "describe", "parse"]
-
-_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 
 class UsageError(Exception):
@@ -80,7 +79,7 @@ class CommandLine:
 
     def is_set(self, name: str) -> bool:
         """Whether a switch is on; the last one counts."""
-        return self.last(name) in _TRUE
+        return self.last(name) in TRUE
 
 
 def parse(flags: Sequence[Flag], argv: Sequence[str], *, mixed: bool = True) -> CommandLine:
@@ -157,7 +156,7 @@ class _Parser:
         raise UsageError(complaint)
 
     def _add(self, flag: Flag, value: str, *, spelled: str) -> None:
-        if not flag.value and value not in _TRUE | _FALSE:
+        if not flag.value and value not in TRUE | FALSE:
             raise UsageError(f"invalid argument {value!r} for {spelled}: expected true or false")
         self._found.values.setdefault(flag.name, []).append(value)
 

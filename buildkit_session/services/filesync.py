@@ -14,6 +14,7 @@ from buildkit_session.fsutil.walk import Filter
 from buildkit_session.grpc.router import Route, messages
 from buildkit_session.grpc.status import Status
 from buildkit_session.messages.fsutil.types import Packet
+from buildkit_session.truth import TRUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["FileSync"]
 
 # What Go's strconv.ParseBool takes for true.
-_TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
 
 
 class FileSync:
@@ -73,6 +73,6 @@ def _filter(metadata: Metadata) -> Filter:
 def _values(metadata: Metadata, key: str) -> tuple[str, ...]:
     """All values of a key; form-urlencoded where ``<key>-encoded`` says so, which BuildKit does from 0.12 on."""
     values = tuple(metadata.get_all(key))
-    if metadata.get(f"{key}-encoded") in _TRUE:
+    if metadata.get(f"{key}-encoded") in TRUE:
         return tuple(unquote_plus(value, errors="surrogateescape") for value in values)
     return values
