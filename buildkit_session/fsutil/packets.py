@@ -6,13 +6,16 @@ Source: tonistiigi/fsutil:types/wire.proto, send.go, receive.go.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
 
 from buildkit_session.errors import SessionError, TransferError
 from buildkit_session.fsutil.validate import shown
 from buildkit_session.messages.fsutil.types import Packet, PacketPacketType, Stat
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = [
     "Channel",
@@ -41,7 +44,7 @@ ERROR_PATIENCE: Final = 5.0
 
 
 class Channel(Protocol):
-    """What carries packets: a gRPC call, or anything else with these two methods."""
+    """What carries packets: a gRPC call, or anything else with these methods."""
 
     async def recv_many(self) -> list[Packet]:
         """Return the packets that have arrived, at least one; ``[]`` when no more will come."""
@@ -49,6 +52,10 @@ class Channel(Protocol):
 
     async def send(self, packet: Packet, /) -> None:
         """Send one packet; waits while the other side is slower."""
+        ...
+
+    async def send_many(self, packets: Sequence[Packet], /) -> None:
+        """Send packets together; waits while the other side is slower."""
         ...
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import betterproto2
 
 from buildkit_session.grpc.wirecheck import check_wire
+
+if TYPE_CHECKING:
+    from buildkit_session.grpc.envelope import Body, Buffer
 
 __all__ = ["BYTES", "BytesCodec", "Codec", "MessageCodec"]
 
@@ -17,12 +20,12 @@ T = TypeVar("T")
 class Codec(Protocol[T]):
     """Encodes and decodes one type of message."""
 
-    def encode(self, message: T, /) -> bytes:
-        """Return the body for the wire."""
+    def encode(self, message: T, /) -> Body:
+        """Return the body for the wire; what it refers to must not change afterwards."""
         ...
 
-    def decode(self, body: bytes, /) -> T:
-        """Return the message.
+    def decode(self, body: Buffer, /) -> T:
+        """Return the message, which may refer to ``body``.
 
         Raises:
             Exception: any; the call ends with INTERNAL.
@@ -43,10 +46,11 @@ class MessageCodec(Generic[M]):
         """See :class:`Codec`."""
         return bytes(message)
 
-    def decode(self, body: bytes, /) -> M:
+    def decode(self, body: Buffer, /) -> M:
         """See :class:`Codec`."""
-        check_wire(self.message_type, body)
-        return self.message_type.parse(body)
+        data = bytes(body)
+        check_wire(self.message_type, data)
+        return self.message_type.parse(data)
 
 
 class BytesCodec:
@@ -56,9 +60,9 @@ class BytesCodec:
         """See :class:`Codec`."""
         return message
 
-    def decode(self, body: bytes, /) -> bytes:
+    def decode(self, body: Buffer, /) -> bytes:
         """See :class:`Codec`."""
-        return body
+        return bytes(body)
 
 
 BYTES = BytesCodec()

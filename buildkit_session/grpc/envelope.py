@@ -5,21 +5,36 @@ Source: grpc/grpc:doc/PROTOCOL-HTTP2.md (Length-Prefixed-Message).
 
 from __future__ import annotations
 
-from typing import Final
+from struct import Struct
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from buildkit_session.errors import RpcError
 from buildkit_session.grpc.status import Status
 
-__all__ = ["MAX_MESSAGE", "Unpacker", "pack"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["MAX_MESSAGE", "Body", "Buffer", "Unpacker", "pack"]
+
+Buffer: TypeAlias = bytes | memoryview
+Body: TypeAlias = Buffer | tuple[Buffer, ...]
+"""The body of a message, in one piece or in several: large content is not copied to stand behind its header."""
 
 PREFIX: Final = 5
+_PREFIX: Final = Struct(">BI").pack
 MAX_MESSAGE: Final = 16 * 1024 * 1024
 """Largest body accepted, in bytes: what daemons from BuildKit 0.13 on keep to; older ones send less."""
 
 
-def pack(body: bytes) -> bytes:
-    """Put a body into an envelope. Never compressed: Docker 20.10 cannot read compressed messages."""
-    return b"\0" + len(body).to_bytes(4, "big") + body
+def pack(bodies: Iterable[Body]) -> list[Buffer]:
+    """Put bodies into envelopes. Never compressed: Docker 20.10 cannot read compressed messages."""
+    pieces: list[Buffer] = []
+    for body in bodies:
+        if isinstance(body, tuple):
+            pieces += [_PREFIX(0, sum(map(len, body))), *body]
+        else:
+            pieces += (_PREFIX(0, len(body)), body)
+    return pieces
 
 
 class Unpacker:

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FileSync"]
 
-# What Go's strconv.ParseBool takes for true.
-
 
 class FileSync:
     """Shares directories under names; the names are all a daemon can ask for.

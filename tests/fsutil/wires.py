@@ -19,7 +19,7 @@ from buildkit_session.fsutil.walk import Filter
 from buildkit_session.messages.fsutil.types import Packet, Stat
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
     from pathlib import Path
 
     from buildkit_session.fsutil.disk import Written
@@ -59,11 +59,15 @@ class End:
         return packets
 
     async def send(self, packet: Packet, /) -> None:
+        await self.send_many([packet])
+
+    async def send_many(self, packets: Sequence[Packet], /) -> None:
         self.on_use()
         if self._failed:
             raise StreamReset(8, by="peer")
-        self.sent.append(packet)
-        self.peer.arrive(bytes(packet))
+        for packet in packets:
+            self.sent.append(packet)
+            self.peer.arrive(bytes(packet))
         if not self.room.is_set():
             await self.room.wait()
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from tricky_cases import tricky
 
 from buildkit_session.errors import RpcError
 from buildkit_session.grpc.metadata import Metadata
 from buildkit_session.grpc.status import Status
 
 
+@tricky(10)
 def test_order_and_repetition() -> None:
     """Patterns mean what their order says, so values are neither joined nor sorted."""
     metadata = Metadata([(b"p", b"b"), (b"q", b"1"), (b"p", b"a,c"), (b"p", b"b")])

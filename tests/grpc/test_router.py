@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tricky_cases import tricky
 
 from buildkit_session.grpc.codec import BYTES, MessageCodec
 from buildkit_session.grpc.metadata import Metadata
@@ -23,6 +24,7 @@ def route(path: str) -> Route:
     return Route(path, handler, lambda _metadata: Codecs(BYTES, BYTES))
 
 
+@tricky(4)
 def test_find_without_regard_to_case() -> None:
     sync = route("/moby.filesync.v1.FileSync/DiffCopy")
 

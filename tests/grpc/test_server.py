@@ -10,6 +10,7 @@ import anyio
 import pytest
 from h2.settings import SettingCodes
 from scripted_peer import PATIENCE, Answer, Peer, grpc_message, request, serving
+from tricky_cases import tricky
 
 from buildkit_session.errors import ConnectionClosed, RpcError, StreamReset
 from buildkit_session.grpc.codec import BYTES, MessageCodec
@@ -278,6 +279,7 @@ async def test_content_types(content_type: bytes) -> None:
     assert answer.status == b"0"
 
 
+@tricky(31)
 async def test_codec_is_selected_for_each_stream() -> None:
     """One path carries two protocols at the same time; the metadata of the stream says which."""
     seen: list[object] = []
@@ -315,6 +317,7 @@ async def test_selection_can_refuse() -> None:
     assert dict(answer.headers)[b"grpc-status-details-bin"] == b64encode(b"\x08\x02")
 
 
+@tricky(9, 10)
 async def test_metadata() -> None:
     """Outer spaces, repeated keys and binary values reach the handler; what is HTTP/2's or gRPC's does not."""
     seen: list[Metadata] = []
@@ -386,6 +389,7 @@ async def test_status_with_text_and_details() -> None:
     assert [(path, type(error)) for path, error in errors] == [(PATH.decode(), RpcError)]
 
 
+@tricky(39)
 async def test_early_end() -> None:
     """GR-15: the client has not ended its side; RST_STREAM(NO_ERROR) follows the trailers."""
 
@@ -484,6 +488,7 @@ async def test_deadline_that_is_kept() -> None:
     assert answer.status == b"0"
 
 
+@tricky(41)
 async def test_reset_cancels_the_handler() -> None:
     """Wherever it waits; nothing is sent on the stream any more, and ``on_error`` hears of the reset."""
     handler = Recorder(never)
@@ -515,6 +520,7 @@ async def test_reset_in_the_same_read_as_the_request() -> None:
     assert not handler.started.is_set() or handler.cancelled
 
 
+@tricky(28)
 async def test_reset_behind_the_last_messages() -> None:
     """With ``ends_itself`` all that came before the reset is handed out first, be it one read with the request."""
     seen: list[bytes] = []
@@ -562,6 +568,7 @@ async def test_lost_connection_cancels_handlers() -> None:
 # -- slow sides -----------------------------------------------------------------------------------------------------
 
 
+@tricky(5)
 async def test_stalled_handlers_leave_room_for_health() -> None:
     """FC-06: eight handlers that read nothing, each at its full window, and Health is still answered."""
     async with serving(raw(never), core=Core(stream_window=100_000)) as peer:

@@ -10,7 +10,7 @@ from buildkit_session.errors import StreamReset
 from buildkit_session.grpc.metadata import Metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 RESET = StreamReset(8, by="peer")
 
@@ -43,4 +43,7 @@ class ScriptedCall:
         return []
 
     async def send(self, message: Any) -> None:
-        self.sent.append(message)
+        await self.send_many([message])
+
+    async def send_many(self, messages: Sequence[Any]) -> None:
+        self.sent += messages

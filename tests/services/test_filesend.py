@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 import pytest
 from calls import ScriptedCall
+from tricky_cases import tricky
 
 from buildkit_session.errors import RpcError
 from buildkit_session.grpc.codec import MessageCodec
@@ -36,12 +37,14 @@ def message_types(codecs: Codecs) -> tuple[type, type]:
     return codecs.request.message_type, codecs.response.message_type
 
 
+@tricky(4)
 def test_there_is_one_route(tmp_path: Path) -> None:
     (route,) = service(tmp_path).routes()
     assert route.path == "/moby.filesync.v1.FileSend/DiffCopy"
     assert route.ends_itself
 
 
+@tricky(31)
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
