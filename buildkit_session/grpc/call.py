@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from anyio.lowlevel import checkpoint
+
 from buildkit_session.errors import RpcError, SessionError
 from buildkit_session.grpc.envelope import Unpacker, pack
 from buildkit_session.grpc.status import Status, status_trailers
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from buildkit_session.grpc.codec import Codec
+    from buildkit_session.grpc.envelope import Buffer
     from buildkit_session.grpc.metadata import Metadata
     from buildkit_session.http2.connection import Stream
 
@@ -20,6 +23,9 @@ __all__ = ["Call"]
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
+
+BATCH: Final = 512
+"""Messages decoded in one turn of the event loop, so that a flood of small ones does not hold it."""
 
 RESPONSE_HEADERS: Final = [
     (b":status", b"200"),
@@ -51,7 +57,7 @@ class Call(Generic[Request, Response]):
         self._request = request
         self._response = response
         self._unpacker = Unpacker()
-        self._bodies: deque[bytes] = deque()  # received, not decoded yet
+        self._bodies: deque[Buffer] = deque()  # received, not decoded yet
         self._headers_sent = False
 
     def __repr__(self) -> str:
@@ -69,7 +75,7 @@ class Call(Generic[Request, Response]):
         return self._take() if self._bodies else None
 
     async def recv_many(self) -> list[Request]:
-        """Return all requests that have arrived, waiting for at least one; ``[]`` after the last.
+        """Return requests that have arrived, ``BATCH`` at most, waiting for at least one; ``[]`` after the last.
 
         Raises: as :meth:`recv`; a fault in a message is raised after those before it were returned.
         """
@@ -99,7 +105,7 @@ class Call(Generic[Request, Response]):
         """
         pieces = pack(map(self._response.encode, messages))
         self._send_headers()
-        await self._stream.send(b"".join(pieces))
+        await self._stream.send(*pieces)
 
     def finish(self, code: int, message: str = "", details: bytes = b"") -> None:
         """Send the status, which ends the call. Without a response before it, both go in one frame."""
@@ -113,15 +119,22 @@ class Call(Generic[Request, Response]):
 
     async def _wait(self) -> None:
         """Wait for a message; there is none afterwards only when the caller has sent its last one."""
-        while not self._bodies:
-            self._bodies.extend(self._unpacker.take())
-            if self._bodies:
-                return
+        if self._take_bodies():
+            # What is here already is taken without waiting; others get their turn all the same.
+            await checkpoint()
+            return
+        while not self._take_bodies():
             data = await self._stream.receive()
             if not data:
                 self._unpacker.check_end()
                 return
             self._unpacker.feed(data)
+
+    def _take_bodies(self) -> bool:
+        """Have bodies to decode, if any are whole."""
+        if not self._bodies:
+            self._bodies.extend(self._unpacker.take(BATCH))
+        return bool(self._bodies)
 
     def _take(self) -> Request:
         """Decode the next message and remove it; one that cannot be decoded stays."""

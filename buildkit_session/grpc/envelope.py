@@ -5,6 +5,7 @@ Source: grpc/grpc:doc/PROTOCOL-HTTP2.md (Length-Prefixed-Message).
 
 from __future__ import annotations
 
+from collections import deque
 from struct import Struct
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -21,7 +22,7 @@ Body: TypeAlias = Buffer | tuple[Buffer, ...]
 """The body of a message, in one piece or in several: large content is not copied to stand behind its header."""
 
 PREFIX: Final = 5
-_PREFIX: Final = Struct(">BI").pack
+_PREFIX: Final = Struct(">BI")  # flag and length
 MAX_MESSAGE: Final = 16 * 1024 * 1024
 """Largest body accepted, in bytes: what daemons from BuildKit 0.13 on keep to; older ones send less."""
 
@@ -31,66 +32,101 @@ def pack(bodies: Iterable[Body]) -> list[Buffer]:
     pieces: list[Buffer] = []
     for body in bodies:
         if isinstance(body, tuple):
-            pieces += [_PREFIX(0, sum(map(len, body))), *body]
+            pieces += [_PREFIX.pack(0, sum(map(len, body))), *body]
         else:
-            pieces += (_PREFIX(0, len(body)), body)
+            pieces += (_PREFIX.pack(0, len(body)), body)
     return pieces
 
 
 class Unpacker:
     """Cuts a byte stream, in pieces of any size, into message bodies.
 
+    A body inside one piece is a view of it, and only one that is spread over pieces is copied.
+
     Args:
         max_message: largest accepted body, in bytes. Checked on the prefix, before anything is buffered for it.
     """
 
     def __init__(self, *, max_message: int = MAX_MESSAGE) -> None:
-        self._buffer = bytearray()
         self._max_message = max_message
+        self._pieces: deque[memoryview] = deque()
+        self._piece = memoryview(b"")  # the one that is being cut
+        self._position = 0
+        self._begun = bytearray()  # a message, prefix included, whose end is in a later piece
 
-    def feed(self, data: bytes) -> None:
-        """Take bytes."""
-        self._buffer += data
+    def feed(self, data: bytes | bytearray) -> None:
+        """Take bytes, which must not change any more."""
+        if data:
+            self._pieces.append(memoryview(data))
 
-    def take(self) -> list[bytes]:
-        """Return the bodies that have become whole, in order.
+    def take(self, limit: int) -> list[Buffer]:
+        """Return the bodies that have become whole, in order, ``limit`` at most.
 
         Raises:
             RpcError: RESOURCE_EXHAUSTED for a body above the limit, INTERNAL for a flag other than 0: compressed
                 messages are never announced to the peer, and the other flags do not exist. Raised once all bodies
                 before the fault were taken, however the bytes were cut.
         """
-        bodies: list[bytes] = []
-        position = 0
+        bodies: list[Buffer] = []
         try:
-            while (end := self._message_end(position)) is not None:
-                bodies.append(bytes(memoryview(self._buffer)[position + PREFIX : end]))
-                position = end
+            while len(bodies) < limit and (body := self._next()) is not None:
+                bodies.append(body)
         except RpcError:
             if not bodies:
                 raise
-        del self._buffer[:position]
         return bodies
 
     def check_end(self) -> None:
-        """Say that the stream has ended.
+        """Say that the stream has ended and all bodies were taken.
 
         Raises:
             RpcError: INTERNAL, it ended inside a message.
         """
-        if self._buffer:
+        if self._begun:
             raise RpcError(Status.INTERNAL, "the stream ended inside a message")
 
-    def _message_end(self, position: int) -> int | None:
-        if len(self._buffer) == position:
-            return None
-        if flag := self._buffer[position]:
-            raise RpcError(Status.INTERNAL, f"message flag {flag}: compressed messages are not accepted")
-        if len(self._buffer) - position < PREFIX:
-            return None
-        length = int.from_bytes(self._buffer[position + 1 : position + PREFIX], "big")
+    def _next(self) -> memoryview | None:
+        start = self._position + PREFIX
+        if self._begun or start > len(self._piece):
+            return self._next_spread()
+        flag, length = _PREFIX.unpack_from(self._piece, self._position)
+        if flag or length > self._max_message:
+            raise self._fault(flag, length)
+        end = start + length
+        if end > len(self._piece):
+            return self._next_spread()
+        self._position = end
+        return self._piece[start:end]
+
+    def _next_spread(self) -> memoryview | None:
+        """The next body, if it begins in this piece and ends in a later one, or begins with the next."""
+        while missing := self._missing():
+            if self._position == len(self._piece):
+                if not self._pieces:
+                    return None
+                self._piece, self._position = self._pieces.popleft(), 0
+                if not self._begun:
+                    return self._next()
+            taken = self._piece[self._position : self._position + missing]
+            self._begun += taken
+            self._position += len(taken)
+        body, self._begun = memoryview(self._begun)[PREFIX:], bytearray()
+        return body
+
+    def _missing(self) -> int:
+        """Bytes that the message which has begun lacks; first those of its prefix."""
+        present = len(self._begun)
+        if present and self._begun[0]:
+            raise self._fault(self._begun[0], 0)
+        if present < PREFIX:
+            return PREFIX - present
+        length: int = _PREFIX.unpack_from(self._begun)[1]
         if length > self._max_message:
-            text = f"message of {length} bytes, {self._max_message} are accepted"
-            raise RpcError(Status.RESOURCE_EXHAUSTED, text)
-        end = position + PREFIX + length
-        return end if end <= len(self._buffer) else None
+            raise self._fault(0, length)
+        return PREFIX + length - present
+
+    def _fault(self, flag: int, length: int) -> RpcError:
+        if flag:
+            return RpcError(Status.INTERNAL, f"message flag {flag}: compressed messages are not accepted")
+        text = f"message of {length} bytes, {self._max_message} are accepted"
+        return RpcError(Status.RESOURCE_EXHAUSTED, text)

@@ -11,6 +11,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final, assert_never
 
+from anyio.lowlevel import checkpoint
+
 from buildkit_session.errors import ConnectionClosed, RemoteProtocolError, StreamReset
 from buildkit_session.http2.core import NO_ERROR, Core
 from buildkit_session.http2.events import (
@@ -24,12 +26,17 @@ from buildkit_session.http2.events import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from buildkit_session.http2.frames import Buffer
 
 __all__ = ["Connection", "Stream"]
 
 SEND_BUFFER: Final = 128 * 1024
 """Bytes one stream may have waiting before :meth:`Stream.send` waits."""
+
+TURN: Final = 512 * 1024
+"""Bytes one stream sends before other tasks get their turn, where nothing makes it wait."""
 
 READ_SIZE: Final = 128 * 1024
 WRITE_SIZE: Final = 64 * 1024
@@ -56,7 +63,8 @@ class Stream:
         self.headers = headers
         self.on_reset: Callable[[], None] | None = None
         self._connection = connection
-        self._buffer = bytearray()
+        self._sent_in_turn = 0
+        self._buffer: bytes | bytearray = b""
         self._ended = False  # the peer sends nothing more
         self._error: StreamReset | ConnectionClosed | None = None
         self._readable = asyncio.Event()
@@ -65,7 +73,7 @@ class Stream:
     def __repr__(self) -> str:
         return f"<Stream {self.id} buffered={len(self._buffer)} ended={self._ended} error={self._error!r}>"
 
-    async def receive(self) -> bytes:
+    async def receive(self) -> bytes | bytearray:
         """Return the bytes that have arrived, at least one; ``b""`` when the peer has ended its side.
 
         Bytes that arrived before a reset are returned before it is raised. A cancelled call loses nothing.
@@ -83,23 +91,29 @@ class Stream:
             await self._readable.wait()
         return self.receive_nowait()
 
-    def receive_nowait(self) -> bytes:
+    def receive_nowait(self) -> bytes | bytearray:
         """Return the bytes that have arrived, possibly none. They count as consumed."""
-        data = bytes(self._buffer)
-        self._buffer.clear()
+        data, self._buffer = self._buffer, b""
         if data:
             self._connection.consumed(self.id, len(data))
         return data
 
-    async def send(self, data: bytes | bytearray | memoryview) -> None:
-        """Queue payload, then wait while the queue is full. A cancelled call has queued all of ``data``.
+    async def send(self, *pieces: Buffer) -> None:
+        """Queue payload, then wait while the queue is full. A cancelled call has queued all of it.
+
+        Args:
+            pieces: sent as if they were one. They are not copied and must not change until they were sent.
 
         Raises:
-            StreamReset: the stream was reset; ``data`` may be lost.
+            StreamReset: the stream was reset; payload may be lost.
             ConnectionClosed: the connection ended first.
         """
         self.raise_if_failed()
-        self._connection.send_data(self.id, data)
+        self._connection.send_data(self.id, pieces)
+        self._sent_in_turn += sum(map(len, pieces))
+        if self._sent_in_turn > TURN:
+            self._sent_in_turn = 0
+            await checkpoint()
         while self._connection.queued(self.id) > SEND_BUFFER:
             self._writable.clear()
             await self._writable.wait()
@@ -132,7 +146,12 @@ class Stream:
     # -- called by the connection, from the reader --
 
     def _data_received(self, data: bytes) -> None:
-        self._buffer += data
+        if not self._buffer:
+            self._buffer = data
+        else:
+            if not isinstance(self._buffer, bytearray):
+                self._buffer = bytearray(self._buffer)
+            self._buffer += data
         self._readable.set()
 
     def _end_received(self) -> None:
@@ -283,9 +302,9 @@ class Connection(asyncio.BufferedProtocol):
         self._core.send_headers(stream_id, headers)
         self._schedule_flush()
 
-    def send_data(self, stream_id: int, data: bytes | bytearray | memoryview) -> None:
+    def send_data(self, stream_id: int, pieces: Iterable[Buffer]) -> None:
         """See :meth:`Core.send_data`."""
-        self._core.send_data(stream_id, data)
+        self._core.send_data(stream_id, pieces)
         if self._core.queued(stream_id) > SEND_BUFFER:
             self._flush()
         else:
@@ -345,7 +364,7 @@ class Connection(asyncio.BufferedProtocol):
         for stream in streams.values():
             stream._failed(ConnectionClosed(reason))
         if self._transport is not None:
-            self._transport.write(bytes(self._held) + self._core.data_to_send(0))
+            self._transport.writelines([self._held, *self._core.data_to_send(0)])
             self._transport.close()
             # A transport closes when its buffer is empty, which a peer that stopped reading would put off for ever.
             self._farewell = self._loop.call_later(FAREWELL, self.abort)
@@ -361,7 +380,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is None or self._ended:
             return
         while not self._write_paused and (data := self._core.data_to_send(WRITE_SIZE)):
-            self._transport.write(data)
+            self._transport.writelines(data)
         if self._write_paused:
             self._hold_back(self._transport)
         self._wake_writers()
@@ -371,7 +390,7 @@ class Connection(asyncio.BufferedProtocol):
 
         Only control frames count: were DATA to count, two sides that both stopped reading would wait for ever.
         """
-        self._held += self._core.data_to_send(0)
+        self._held += b"".join(self._core.data_to_send(0))
         if len(self._held) > CONTROL_BACKLOG and not self._read_paused:
             self._read_paused = True
             transport.pause_reading()

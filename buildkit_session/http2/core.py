@@ -1,24 +1,22 @@
-"""The HTTP/2 connection as a pure state machine: bytes in, events out; commands in, bytes out.
+"""The HTTP/2 connection as a pure state machine: bytes in, events out; commands in, buffers out.
 
-Owns the protocol state (in ``h2``), the windows of both directions, and what waits to be sent. Does no input or
-output and never waits. The caller, after every call, writes what :meth:`Core.data_to_send` returns.
+Does no input or output and never waits. The caller, after every call, writes what :meth:`Core.data_to_send` returns.
 
-Windows, received direction: credit for the *connection* is given back on receipt, credit for a *stream* when its
-bytes are consumed. So one reader that stopped slows its own stream only, and memory is bounded by
-``stream_window * max_streams``. Both are given back in batches, to spare frames.
+``h2`` owns the state of connection and streams, header compression, SETTINGS, PING and RST_STREAM. It never sees
+payload, nor a window move: DATA and WINDOW_UPDATE are most of what a transfer consists of, and what ``h2`` does for
+one frame costs more than everything else here together. These two are dealt with beside it, in
+:mod:`~buildkit_session.http2.credit` for what is received and in :mod:`~buildkit_session.http2.outbox` for what is
+sent. Where such a frame says something about the state of a stream (its end, or that the stream is not open), ``h2``
+is given the same frame without payload and judges it.
 
-Windows, sent direction: DATA leaves in frames of at most the peer's maximum, one frame a stream in turn. A stream with
-something to send is in one of three places: *ready*, in turn; *parked*, in turn for the connection's window; or in
-neither, until its own window widens. What h2 emits by itself (answers to PING and SETTINGS, window updates, resets)
-always leaves before DATA.
+What ``h2`` emits by itself (answers to PING and SETTINGS, resets) and window updates always leave before DATA.
 
-Source: RFC 9113, sections 5.2 and 6.9.
+Source: RFC 9113.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import h2.config
 import h2.connection
@@ -27,29 +25,55 @@ import h2.exceptions
 import h2.settings
 
 from buildkit_session.errors import RemoteProtocolError
+from buildkit_session.http2.credit import Credit
 from buildkit_session.http2.events import (
     DataReceived,
     Event,
-    GoAwayReceived,
     Headers,
     StreamEnded,
     StreamOpened,
     StreamResetReceived,
 )
 from buildkit_session.http2.fields import request_fault
-from buildkit_session.http2.gate import PREFACE, FrameGate
+from buildkit_session.http2.frames import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    FLOW_CONTROL_ERROR,
+    GOAWAY,
+    HEADER,
+    HEADERS,
+    NO_ERROR,
+    PADDED,
+    PROTOCOL_ERROR,
+    REFUSED_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    frame_header,
+    unpadded,
+    window_update,
+)
+from buildkit_session.http2.gate import PREFACE, FrameGate, known_settings, parse_goaway
+from buildkit_session.http2.header_block import HeaderBlock
+from buildkit_session.http2.outbox import DEFAULT_WINDOW, Outbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from buildkit_session.http2.frames import Buffer, Frame
 
 __all__ = ["NO_ERROR", "Core"]
 
 MAX_FRAME: Final = 16384
 """Largest frame payload we accept, in bytes: HTTP/2's default, which grpc-go never exceeds."""
 
+LARGEST_FRAME: Final = 2**24 - 1
+
 MAX_FRAME_SENT: Final = 64 * 1024
 """Largest DATA frame we send where the peer accepts more, in bytes: streams take turns frame by frame."""
 
 STREAM_WINDOW: Final = 256 * 1024
-CONNECTION_WINDOW: Final = 1024 * 1024
-DEFAULT_WINDOW: Final = 65535
+CONNECTION_WINDOW: Final = 4 * 1024 * 1024
 
 MAX_STREAMS: Final = 250
 """As buildx announces. Health checks share this number with transfers, so it is never small."""
@@ -60,22 +84,6 @@ MAX_HEADER_LIST: Final = 4 * 1024 * 1024
 HEADER_TABLE: Final = 4096
 """Bytes of sent fields remembered for compression at most: HTTP/2's default, whatever the peer would allow."""
 
-NO_ERROR: Final = 0
-PROTOCOL_ERROR: Final = 1
-REFUSED_STREAM: Final = 7
-
-
-class _Stream:
-    """What is known of an open stream."""
-
-    __slots__ = ("ended", "owed", "trailers", "unsent")
-
-    def __init__(self) -> None:
-        self.unsent = bytearray()  # payload
-        self.trailers: Headers | None = None  # what ends the stream, behind all payload
-        self.owed = 0  # bytes consumed whose credit the peer has not been given yet
-        self.ended = False  # the peer sends nothing more
-
 
 class Core:
     """One HTTP/2 connection in the server role.
@@ -83,7 +91,7 @@ class Core:
     Commands on a stream that is already closed do nothing: late frames are normal traffic.
 
     Args:
-        stream_window: bytes that a peer may send on one stream before they are consumed.
+        stream_window: bytes that a peer may send on a new stream before they are consumed.
         connection_window: bytes in flight on the whole connection; more than HTTP/2's default of 65,535.
         max_streams: streams the peer may have open at once; one above is refused, the others go on.
         max_header_list: largest decoded header list, in bytes.
@@ -99,23 +107,21 @@ class Core:
     ) -> None:
         self._gate = FrameGate(max_frame=MAX_FRAME, expect_preface=True)
         self._max_streams = max_streams
-        self._stream_credit_at = stream_window // 2
-        # A quarter, not half: h2 returns credit for closed streams on its own count, up to half the window late.
-        self._connection_credit_at = connection_window // 4
-        self._connection_owed = 0
-        self._streams: dict[int, _Stream] = {}
-        # Ordered sets; the first is next.
-        self._ready: OrderedDict[int, None] = OrderedDict()
-        self._parked: OrderedDict[int, None] = OrderedDict()
-        self._advanced: set[int] = set()
+        self._streams: set[int] = set()  # open to us: we may still send
+        self._credit = Credit(stream_window=stream_window, connection_window=connection_window)
+        self._outbox = Outbox(max_frame=MAX_FRAME)
+        self._block = HeaderBlock(limit=max_header_list)
         self._closed = False
         self._h2 = _server_connection(stream_window, max_streams, max_header_list)
-        self._h2.increment_flow_control_window(connection_window - DEFAULT_WINDOW)
+        self._control: list[Buffer] = [
+            self._h2.data_to_send(),
+            window_update(connection_window - DEFAULT_WINDOW, 0),
+        ]
 
     # -- received direction -------------------------------------------------------------------------------------
 
-    def receive_data(self, data: bytes | bytearray | memoryview) -> list[Event]:
-        """Take bytes from the peer and return what they mean.
+    def receive_data(self, data: Buffer) -> list[Event]:
+        """Take bytes from the peer and return what they mean. Nothing returned refers to ``data``.
 
         Raises:
             RemoteProtocolError: the peer broke HTTP/2. A GOAWAY that says so waits in :meth:`data_to_send`;
@@ -123,14 +129,16 @@ class Core:
         """
         if self._closed:
             return []
-        events: list[Event] = []
+        arrived = _Arrived()
         try:
             for frame in self._gate.feed(data):
-                if isinstance(frame, GoAwayReceived):
-                    events.append(frame)
+                if self._block.is_open:
+                    if (block := self._block.continue_with(frame)) is not None:
+                        self._judge(block, arrived)
+                elif frame.kind == DATA:
+                    self._data_frame(frame, arrived)
                 else:
-                    for event in self._h2.receive_data(frame):
-                        self._translate(event, events)
+                    self._other_frame(frame, arrived)
         except RemoteProtocolError as error:
             self.close(error.code)
             raise
@@ -138,71 +146,88 @@ class Core:
             self._shut()  # h2 has queued the GOAWAY itself
             message = f"the peer broke HTTP/2: {error}"
             raise RemoteProtocolError(message, code=int(error.error_code)) from error
-        return events
+        return arrived.events()
 
-    def _translate(self, event: h2.events.Event, events: list[Event]) -> None:
+    def _data_frame(self, frame: Frame, arrived: _Arrived) -> None:
+        _, flags, stream_id, wire = frame
+        size = len(wire) - HEADER
+        if not self._credit.is_given(stream_id):
+            # The stream has ended, or never was.
+            self._credit.received_by_connection(size)
+            self._judge(frame_header(0, DATA, flags & END_STREAM, stream_id), arrived)
+            return
+        self._credit.received(stream_id, size)
+        payload = wire[HEADER:]
+        if flags & PADDED:
+            payload = unpadded(payload)
+            self._credit.consumed(stream_id, size - len(payload))
+        if payload:
+            arrived.payload(stream_id, payload)
+        if flags & END_STREAM:
+            # As trailers without fields, not as DATA: h2 compares what it has seen of that with a content-length.
+            self._judge(frame_header(0, HEADERS, END_STREAM | END_HEADERS, stream_id), arrived)
+
+    def _other_frame(self, frame: Frame, arrived: _Arrived) -> None:
+        kind, _, stream_id, wire = frame
+        if self._block.begins_with(frame):
+            return
+        if kind == GOAWAY:
+            arrived.add(parse_goaway(bytes(wire)))
+        elif kind == SETTINGS:
+            self._judge(known_settings(bytes(wire)), arrived)
+        elif kind != WINDOW_UPDATE or not self._window_update(stream_id, wire, arrived):
+            self._judge(bytes(wire), arrived)
+
+    def _window_update(self, stream_id: int, wire: memoryview, arrived: _Arrived) -> bool:
+        """Take a well-formed update of an open window; returns whether it was one."""
+        increment = int.from_bytes(wire[HEADER:], "big") & 0x7FFFFFFF
+        if len(wire) != HEADER + 4 or not increment or (stream_id and stream_id not in self._streams):
+            return False
+        if not stream_id:
+            _require_window(self._outbox.widen_connection(increment))
+        elif not self._outbox.widen(stream_id, increment):
+            self.reset_stream(stream_id, FLOW_CONTROL_ERROR)
+            arrived.add(StreamResetReceived(stream_id, FLOW_CONTROL_ERROR))
+        return True
+
+    def _judge(self, wire: bytes, arrived: _Arrived) -> None:
+        """Let h2 take a frame."""
+        for event in self._h2.receive_data(wire):
+            self._translate(event, arrived)
+
+    def _translate(self, event: h2.events.Event, arrived: _Arrived) -> None:
         match event:
-            case h2.events.DataReceived():
-                self._data_received(event, events)
             case h2.events.RequestReceived():
                 headers = [(bytes(name), bytes(value)) for name, value in event.headers or ()]
-                self._request_received(event.stream_id or 0, headers, events)
+                self._request_received(event.stream_id or 0, headers, arrived)
             case h2.events.StreamEnded():
-                if (stream := self._streams.get(event.stream_id or 0)) is not None:
-                    stream.ended = True
-                    events.append(StreamEnded(event.stream_id or 0))
+                stream_id = event.stream_id or 0
+                if self._credit.is_given(stream_id):
+                    self._credit.end(stream_id)
+                    arrived.add(StreamEnded(stream_id))
             case h2.events.StreamReset():
                 if self._forget(event.stream_id or 0):
-                    events.append(StreamResetReceived(event.stream_id or 0, int(event.error_code or 0)))
-            case h2.events.WindowUpdated():
-                self._window_updated(event.stream_id or 0)
+                    arrived.add(StreamResetReceived(event.stream_id or 0, int(event.error_code or 0)))
             case h2.events.RemoteSettingsChanged():
                 self._settings_changed()
             case _:
                 pass  # acknowledgements and PINGs: answered by h2; trailers of a request mean nothing in gRPC
 
-    def _data_received(self, event: h2.events.DataReceived, events: list[Event]) -> None:
-        stream_id, data = event.stream_id or 0, bytes(event.data or b"")
-        length = event.flow_controlled_length or 0
-        self._credit_connection(length)
-        if length > len(data):  # padding is consumed here
-            self.consumed(stream_id, length - len(data))
-        if data:
-            events.append(DataReceived(stream_id, data))
-
-    def _request_received(self, stream_id: int, headers: Headers, events: list[Event]) -> None:
+    def _request_received(self, stream_id: int, headers: Headers, arrived: _Arrived) -> None:
         """Open a stream, or refuse it alone: RFC 9113, sections 5.1.2 and 8.1.1."""
         if len(self._streams) >= self._max_streams:
             self._h2.reset_stream(stream_id, REFUSED_STREAM)
         elif request_fault(headers) is not None:
             self._h2.reset_stream(stream_id, PROTOCOL_ERROR)
         else:
-            self._streams[stream_id] = _Stream()
-            events.append(StreamOpened(stream_id, headers))
+            self._streams.add(stream_id)
+            self._credit.open(stream_id)
+            self._outbox.open(stream_id)
+            arrived.add(StreamOpened(stream_id, headers))
 
     def consumed(self, stream_id: int, size: int) -> None:
         """Say that ``size`` bytes of a stream were read, so that the peer may send as many again."""
-        stream = self._streams.get(stream_id)
-        if stream is None or stream.ended:
-            return
-        stream.owed += size
-        if stream.owed >= self._stream_credit_at:
-            self._h2.increment_flow_control_window(stream.owed, stream_id)
-            stream.owed = 0
-
-    def _credit_connection(self, size: int) -> None:
-        self._connection_owed += size
-        if self._connection_owed >= self._connection_credit_at:
-            self._h2.increment_flow_control_window(self._connection_owed)
-            self._connection_owed = 0
-
-    def _window_updated(self, stream_id: int) -> None:
-        if stream_id:
-            self._make_ready(stream_id)
-        else:
-            # Those that waited come first, in their order: else the lowest stream would take every small update.
-            self._parked.update(self._ready)
-            self._ready, self._parked = self._parked, OrderedDict()
+        self._credit.consumed(stream_id, size)
 
     def _settings_changed(self) -> None:
         encoder = self._h2.encoder
@@ -212,8 +237,8 @@ class Core:
         if len(sizes := encoder.table_size_changes) > 2:
             sizes[:] = [min(sizes), sizes[-1]]
         encoder.header_table.resized = bool(sizes)
-        for stream_id in self._streams:
-            self._make_ready(stream_id)
+        self._outbox.max_frame = min(self._h2.max_outbound_frame_size, MAX_FRAME_SENT)
+        _require_window(self._outbox.set_initial_window(self._h2.remote_settings.initial_window_size))
 
     # -- sent direction -----------------------------------------------------------------------------------------
 
@@ -222,11 +247,13 @@ class Core:
         if stream_id in self._streams:
             self._h2.send_headers(stream_id, headers)
 
-    def send_data(self, stream_id: int, data: bytes | bytearray | memoryview) -> None:
-        """Queue payload; it leaves as the windows allow. The caller bounds the queue by :meth:`queued`."""
-        if (stream := self._streams.get(stream_id)) is not None:
-            stream.unsent += data
-            self._make_ready(stream_id)
+    def send_data(self, stream_id: int, pieces: Iterable[Buffer]) -> None:
+        """Queue payload; it leaves as the windows allow, and must not change before.
+
+        The caller bounds the queue by :meth:`queued`.
+        """
+        if stream_id in self._streams:
+            self._outbox.put(stream_id, pieces)
 
     def send_trailers(self, stream_id: int, headers: Headers) -> None:
         """Queue the last headers of a response behind its DATA and end the stream.
@@ -235,9 +262,8 @@ class Core:
 
         Source: RFC 9113, section 8.1.
         """
-        if (stream := self._streams.get(stream_id)) is not None:
-            stream.trailers = headers
-            self._make_ready(stream_id)
+        if stream_id in self._streams:
+            self._outbox.finish(stream_id, headers)
 
     def reset_stream(self, stream_id: int, code: int) -> None:
         """End a stream at once; what it had queued is dropped."""
@@ -252,8 +278,7 @@ class Core:
 
     def queued(self, stream_id: int) -> int:
         """Bytes of a stream that wait to be sent."""
-        stream = self._streams.get(stream_id)
-        return len(stream.unsent) if stream is not None else 0
+        return self._outbox.queued(stream_id)
 
     def is_open(self, stream_id: int) -> bool:
         """Whether something may still be sent on a stream."""
@@ -261,64 +286,82 @@ class Core:
 
     def advanced(self) -> set[int]:
         """The streams that sent something since the last call, those that have ended by it included."""
-        advanced, self._advanced = self._advanced, set()
-        return advanced
+        return self._outbox.advanced()
 
-    def data_to_send(self, limit: int) -> bytes:
-        """Return bytes for the wire: control frames whole, then about ``limit`` bytes of DATA at most."""
-        budget = limit
-        while budget > 0 and self._ready:
-            stream_id, _ = self._ready.popitem(last=False)
-            budget -= self._send_one(stream_id)
-        return self._h2.data_to_send()
+    def data_to_send(self, limit: int) -> list[Buffer]:
+        """Return buffers for the wire: control frames whole, then about ``limit`` bytes of DATA at most.
 
-    def _send_one(self, stream_id: int) -> int:
-        """Emit one frame of a stream and queue it for the next; return the frame's cost in bytes, 0 for no frame."""
-        stream = self._streams[stream_id]
-        if not stream.unsent:
-            return self._finish(stream_id, stream)
-        if self._h2.outbound_flow_control_window <= 0:
-            self._parked[stream_id] = None
-            return 0
-        window = self._h2.local_flow_control_window(stream_id)
-        size = min(len(stream.unsent), window, self._h2.max_outbound_frame_size, MAX_FRAME_SENT)
-        if size <= 0:
-            return 0
-        with memoryview(stream.unsent) as view:
-            self._h2.send_data(stream_id, bytes(view[:size]))
-        del stream.unsent[:size]
-        self._advanced.add(stream_id)
-        self._make_ready(stream_id)
-        return size
+        They refer to what was given to :meth:`send_data`.
+        """
+        out = self._control_frames()
+        for stream_id, trailers in self._outbox.emit(limit, out):
+            self._finish(stream_id, trailers)
+            out += self._control_frames()
+        return out
 
-    def _finish(self, stream_id: int, stream: _Stream) -> int:
-        if stream.trailers is None:
-            return 0
-        self._h2.send_headers(stream_id, stream.trailers, end_stream=True)
-        if not stream.ended:
+    def _control_frames(self) -> list[Buffer]:
+        out, self._control = self._control, []
+        if data := self._h2.data_to_send():
+            out.append(data)
+        out += self._credit.updates()
+        return out
+
+    def _finish(self, stream_id: int, trailers: Headers) -> None:
+        self._h2.send_headers(stream_id, trailers, end_stream=True)
+        if self._credit.is_given(stream_id):
             self._h2.reset_stream(stream_id, NO_ERROR)
         self._forget(stream_id)
-        self._advanced.add(stream_id)
-        return 1
-
-    def _make_ready(self, stream_id: int) -> None:
-        stream = self._streams.get(stream_id)
-        if stream is not None and (stream.unsent or stream.trailers is not None):
-            self._ready[stream_id] = None
 
     # -- both ---------------------------------------------------------------------------------------------------
 
     def _forget(self, stream_id: int) -> bool:
         """Drop an open stream; returns whether there was one."""
-        self._ready.pop(stream_id, None)
-        self._parked.pop(stream_id, None)
-        return self._streams.pop(stream_id, None) is not None
+        if stream_id not in self._streams:
+            return False
+        self._streams.discard(stream_id)
+        self._credit.drop(stream_id)
+        self._outbox.drop(stream_id)
+        return True
 
     def _shut(self) -> None:
         self._closed = True
         self._streams.clear()
-        self._ready.clear()
-        self._parked.clear()
+        self._credit.clear()
+        self._outbox.clear()
+
+
+class _Arrived:
+    """Events in order; payload that arrives in one piece for one stream makes one event, however it was framed."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._stream_id = 0
+        self._pieces: list[memoryview] = []  # lent: joined before they are given away
+
+    def payload(self, stream_id: int, piece: memoryview) -> None:
+        if stream_id != self._stream_id:
+            self._close_run()
+            self._stream_id = stream_id
+        self._pieces.append(piece)
+
+    def add(self, event: Event) -> None:
+        self._close_run()
+        self._events.append(event)
+
+    def events(self) -> list[Event]:
+        self._close_run()
+        return self._events
+
+    def _close_run(self) -> None:
+        if self._pieces:
+            self._events.append(DataReceived(self._stream_id, b"".join(self._pieces)))
+            self._pieces.clear()
+            self._stream_id = 0
+
+
+def _require_window(is_allowed: bool) -> None:
+    if not is_allowed:
+        raise RemoteProtocolError("the peer raised a window above 2**31-1 bytes", code=FLOW_CONTROL_ERROR)
 
 
 def _server_connection(stream_window: int, max_streams: int, max_header_list: int) -> h2.connection.H2Connection:
@@ -339,6 +382,8 @@ def _server_connection(stream_window: int, max_streams: int, max_header_list: in
     connection.initiate_connection()
     # From here on h2 counts no streams: it would end the connection over one too many.
     connection.local_settings = h2.settings.Settings(client=False, initial_values=limits)
+    # Nor does it look at lengths: the gate did, and a joined header block is longer than any frame may be.
+    connection.max_inbound_frame_size = LARGEST_FRAME
     # The setting is only what we announce; the decoder has a limit of its own (64 KiB unless told).
     connection.decoder.max_header_list_size = max_header_list
     connection.receive_data(PREFACE)  # the gate takes the real one

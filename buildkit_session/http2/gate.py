@@ -1,4 +1,4 @@
-"""The gate in front of ``h2``: cuts the byte stream into frames and keeps back what ``h2`` must not see.
+"""The gate in front of the state machine: cuts the byte stream into frames and checks what ``h2`` does not.
 
 ``h2`` parses HTTP/2 but does not defend itself: it buffers a frame of any announced length before it refuses it, and
 it takes any GOAWAY for the end of all streams and drops what is queued, while a peer that says GOAWAY(NO_ERROR) only
@@ -9,26 +9,25 @@ all of them at each SETTINGS frame. So lengths are checked on the nine bytes of 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from buildkit_session.errors import RemoteProtocolError
 from buildkit_session.http2.events import GoAwayReceived
+from buildkit_session.http2.frames import FRAME_SIZE_ERROR, HEADER, PROTOCOL_ERROR, Frame, unpack_header
 
-__all__ = ["PREFACE", "FrameGate"]
+if TYPE_CHECKING:
+    from buildkit_session.http2.frames import Buffer
+
+__all__ = ["PREFACE", "FrameGate", "known_settings", "parse_goaway"]
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_HEADER = 9
-_SETTINGS = 4
 _SETTING = 6
 _KNOWN_SETTINGS = range(1, 7)
-_GOAWAY = 7
-_PROTOCOL_ERROR = 1
-_FRAME_SIZE_ERROR = 6
 _DEBUG_KEPT = 1024
 
 
 class FrameGate:
-    """Passes whole frames on, one by one, so that the reader of each knows the state after all before it.
+    """Cuts bytes into whole frames.
 
     Args:
         max_frame: largest accepted frame payload, in bytes.
@@ -36,68 +35,91 @@ class FrameGate:
     """
 
     def __init__(self, *, max_frame: int, expect_preface: bool) -> None:
-        self._buffer = bytearray()
         self._max_frame = max_frame
         self._preface_left = PREFACE if expect_preface else b""
+        self._begun = bytearray()  # a frame whose end has not arrived
 
-    def feed(self, data: bytes | bytearray | memoryview) -> list[bytes | GoAwayReceived]:
-        """Take bytes and return the frames that became whole, in order: bytes for ``h2``, a GOAWAY as an event.
+    def feed(self, data: Buffer) -> list[Frame]:
+        """Take bytes and return the frames that became whole, in order. They may refer to ``data``.
 
         Raises:
-            RemoteProtocolError: a wrong preface, a frame longer than allowed, or a malformed GOAWAY.
+            RemoteProtocolError: a wrong preface, or a frame longer than allowed.
         """
-        self._buffer += data
-        self._take_preface()
-        frames: list[bytes | GoAwayReceived] = []
-        position = 0
-        while (end := self._frame_end(position)) is not None:
-            frames.append(_filtered(bytes(memoryview(self._buffer)[position:end])))
+        view = memoryview(data)
+        if self._preface_left:
+            view = self._take_preface(view)
+        frames: list[Frame] = []
+        if self._begun:
+            view = self._complete(view, frames)
+        position, size = 0, len(view)
+        while size - position >= HEADER:
+            length, kind, flags, stream_id = unpack_header(view, position)
+            if length > self._max_frame:
+                raise self._too_long(length)
+            end = position + HEADER + length
+            if end > size:
+                break
+            frames.append(Frame(kind, flags, stream_id, view[position:end]))
             position = end
-        del self._buffer[:position]
+        self._begun += view[position:]
         return frames
 
-    def _take_preface(self) -> None:
-        """Remove as much of the preface as has arrived, which may be any part of it."""
-        length = min(len(self._preface_left), len(self._buffer))
-        if self._buffer[:length] != self._preface_left[:length]:
-            raise RemoteProtocolError("the peer does not speak HTTP/2: wrong connection preface", code=_PROTOCOL_ERROR)
+    def _take_preface(self, view: memoryview) -> memoryview:
+        """Take as much of the preface as has arrived, which may be any part of it; returns the rest."""
+        length = min(len(self._preface_left), len(view))
+        if view[:length] != self._preface_left[:length]:
+            raise RemoteProtocolError("the peer does not speak HTTP/2: wrong connection preface", code=PROTOCOL_ERROR)
         self._preface_left = self._preface_left[length:]
-        del self._buffer[:length]
+        return view[length:]
 
-    def _frame_end(self, position: int) -> int | None:
-        """The offset after the frame at ``position``, or ``None`` while bytes are missing."""
-        if len(self._buffer) - position < _HEADER:
-            return None
-        length = int.from_bytes(self._buffer[position : position + 3], "big")
+    def _complete(self, view: memoryview, frames: list[Frame]) -> memoryview:
+        """Take what the frame that has begun lacks, if it has arrived; returns the rest."""
+        view = self._extend(view, HEADER)
+        if len(self._begun) < HEADER:
+            return view
+        length, kind, flags, stream_id = unpack_header(self._begun)
         if length > self._max_frame:
-            message = f"the peer announced a frame of {length} bytes, {self._max_frame} are allowed"
-            raise RemoteProtocolError(message, code=_FRAME_SIZE_ERROR)
-        end = position + _HEADER + length
-        return end if end <= len(self._buffer) else None
+            raise self._too_long(length)
+        view = self._extend(view, HEADER + length)
+        if len(self._begun) == HEADER + length:
+            frames.append(Frame(kind, flags, stream_id, memoryview(self._begun)))
+            self._begun = bytearray()
+        return view
+
+    def _extend(self, view: memoryview, size: int) -> memoryview:
+        """Let what has begun grow to ``size`` bytes at most; returns the rest."""
+        missing = max(0, size - len(self._begun))
+        self._begun += view[:missing]
+        return view[missing:]
+
+    def _too_long(self, length: int) -> RemoteProtocolError:
+        text = f"the peer announced a frame of {length} bytes, {self._max_frame} are allowed"
+        return RemoteProtocolError(text, code=FRAME_SIZE_ERROR)
 
 
-def _filtered(frame: bytes) -> bytes | GoAwayReceived:
-    if frame[3] == _GOAWAY:
-        return _parse_goaway(frame)
-    if frame[3] == _SETTINGS:
-        return _known_settings(frame)
-    return frame
+def known_settings(frame: bytes) -> bytes:
+    """A SETTINGS frame less the settings without a meaning; what is malformed stays so.
 
-
-def _known_settings(frame: bytes) -> bytes:
-    """Drop settings without a meaning, as RFC 9113, section 6.5.2 wants it; what is malformed stays so."""
-    entries = [frame[start : start + _SETTING] for start in range(_HEADER, len(frame), _SETTING)]
+    Source: RFC 9113, section 6.5.2.
+    """
+    entries = [frame[start : start + _SETTING] for start in range(HEADER, len(frame), _SETTING)]
     known = b"".join(
         entry for entry in entries if len(entry) < _SETTING or int.from_bytes(entry[:2], "big") in _KNOWN_SETTINGS
     )
-    return len(known).to_bytes(3, "big") + frame[3:_HEADER] + known
+    return len(known).to_bytes(3, "big") + frame[3:HEADER] + known
 
 
-def _parse_goaway(frame: bytes) -> GoAwayReceived:
-    """Source: RFC 9113, section 6.8."""
-    if len(frame) < _HEADER + 8:
-        raise RemoteProtocolError("the peer sent a GOAWAY frame that is too short", code=_FRAME_SIZE_ERROR)
+def parse_goaway(frame: bytes) -> GoAwayReceived:
+    """The event of a GOAWAY frame, its text cut.
+
+    Raises:
+        RemoteProtocolError: it is malformed.
+
+    Source: RFC 9113, section 6.8.
+    """
+    if len(frame) < HEADER + 8:
+        raise RemoteProtocolError("the peer sent a GOAWAY frame that is too short", code=FRAME_SIZE_ERROR)
     if int.from_bytes(frame[5:9], "big") & 0x7FFFFFFF:
-        raise RemoteProtocolError("the peer sent a GOAWAY frame on a stream", code=_PROTOCOL_ERROR)
+        raise RemoteProtocolError("the peer sent a GOAWAY frame on a stream", code=PROTOCOL_ERROR)
     last = int.from_bytes(frame[9:13], "big") & 0x7FFFFFFF
     return GoAwayReceived(int.from_bytes(frame[13:17], "big"), last, frame[17 : 17 + _DEBUG_KEPT])

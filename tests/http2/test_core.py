@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import h2.connection
 import h2.events
@@ -12,6 +13,7 @@ from h2.settings import SettingCodes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_peer import h2_client, request
+from tricky_cases import tricky
 
 from buildkit_session.errors import RemoteProtocolError
 from buildkit_session.http2.core import MAX_FRAME, Core
@@ -26,9 +28,16 @@ from buildkit_session.http2.events import (
 )
 from buildkit_session.http2.gate import PREFACE
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 OK: Headers = [(b":status", b"200")]
 DONE: Headers = [(b"grpc-status", b"0")]
 CANCEL = 8
+
+
+def wire(core: Core, limit: int) -> bytes:
+    return b"".join(core.data_to_send(limit))
 
 
 class Pair:
@@ -46,7 +55,7 @@ class Pair:
         while True:
             up = self.client.data_to_send()
             events += self.core.receive_data(up)
-            down = self.core.data_to_send(limit)
+            down = wire(self.core, limit)
             if not up and not down:
                 return events
             self.client_events += self.client.receive_data(down)
@@ -89,11 +98,22 @@ def a_call() -> bytes:
 CALL = a_call()
 CALL_EVENTS = [
     StreamOpened(1, request()),
-    DataReceived(1, b"first"),
-    DataReceived(1, b"second"),
+    DataReceived(1, b"firstsecond"),
     StreamEnded(1),
     GoAwayReceived(0, 0, b"bye"),
 ]
+
+
+def merged(events: Iterable[Event]) -> list[Event]:
+    """Events without the cuts that payload happened to arrive in."""
+    out: list[Event] = []
+    for event in events:
+        if out and isinstance(event, DataReceived) and isinstance(last := out[-1], DataReceived):
+            assert last.stream_id == event.stream_id
+            out[-1] = DataReceived(event.stream_id, last.data + event.data)
+        else:
+            out.append(event)
+    return out
 
 
 def test_whole() -> None:
@@ -103,7 +123,7 @@ def test_whole() -> None:
 def test_byte_by_byte() -> None:
     core = Core()
 
-    assert [event for byte in CALL for event in core.receive_data(bytes((byte,)))] == CALL_EVENTS
+    assert merged(event for byte in CALL for event in core.receive_data(bytes((byte,)))) == CALL_EVENTS
 
 
 def test_trailing_bytes() -> None:
@@ -119,7 +139,7 @@ def test_any_cuts(cuts: list[int]) -> None:
 
     pieces = [CALL[start:end] for start, end in pairwise([0, *sorted(cuts), len(CALL)])]
 
-    assert [event for piece in pieces for event in core.receive_data(memoryview(piece))] == CALL_EVENTS
+    assert merged(event for piece in pieces for event in core.receive_data(memoryview(piece))) == CALL_EVENTS
 
 
 def frames_of(data: bytes) -> list[bytes]:
@@ -157,7 +177,7 @@ def test_hostile_bytes(data: bytes) -> None:
             for event in core.receive_data(data[start : start + 50]):
                 if isinstance(event, StreamOpened):
                     core.send_headers(event.stream_id, OK)
-                    core.send_data(event.stream_id, b"x" * 100)
+                    core.send_data(event.stream_id, [b"x" * 100])
                 elif isinstance(event, DataReceived):
                     core.consumed(event.stream_id, len(event.data))
                 elif isinstance(event, StreamEnded):
@@ -165,12 +185,12 @@ def test_hostile_bytes(data: bytes) -> None:
         except RemoteProtocolError:
             assert not failed, "a closed connection takes no more bytes"
             failed = True
-        core.data_to_send(1 << 16)
+        wire(core, 1 << 16)
     for stream_id in (1, 3, 5):
         core.reset_stream(stream_id, CANCEL)
-        core.send_data(stream_id, b"late")
+        core.send_data(stream_id, [b"late"])
     core.close()
-    core.data_to_send(1 << 16)
+    wire(core, 1 << 16)
 
 
 def test_broken_http2_is_answered_with_goaway() -> None:
@@ -180,7 +200,7 @@ def test_broken_http2_is_answered_with_goaway() -> None:
     with pytest.raises(RemoteProtocolError) as caught:
         pair.core.receive_data(b"\0\0\x04\x08\0\0\0\0\0\0\0\0\0")  # a window update by nothing
 
-    [event] = pair.client.receive_data(pair.core.data_to_send(0))
+    [event] = pair.client.receive_data(wire(pair.core, 0))
     assert isinstance(event, h2.events.ConnectionTerminated)
     assert event.error_code == caught.value.code
     assert pair.core.receive_data(b"anything") == []
@@ -193,7 +213,7 @@ def test_oversize_frame_is_answered_with_goaway() -> None:
     with pytest.raises(RemoteProtocolError):
         pair.core.receive_data((MAX_FRAME + 1).to_bytes(3, "big") + b"\0\0\0\0\0\x01")
 
-    [event] = pair.client.receive_data(pair.core.data_to_send(0))
+    [event] = pair.client.receive_data(wire(pair.core, 0))
     assert isinstance(event, h2.events.ConnectionTerminated)
     assert event.error_code == 6
 
@@ -270,6 +290,7 @@ def test_malformed_request_is_reset_alone() -> None:
     assert pair.core.is_open(good)
 
 
+@tricky(9)
 def test_values_with_outer_spaces() -> None:
     """grpc-go sends metadata verbatim."""
     pair = Pair()
@@ -281,6 +302,7 @@ def test_values_with_outer_spaces() -> None:
     assert opened.headers[-1] == (b"include-patterns", b" a ")
 
 
+@tricky(8)
 def test_many_patterns() -> None:
     """HP-05: 10,000 patterns of 90 bytes, more than 900 KiB, arrive in CONTINUATION frames."""
     pair = Pair()
@@ -296,12 +318,13 @@ def test_many_patterns() -> None:
     assert ended == StreamEnded(1)
 
 
+@tricky(39)
 def test_reset_by_the_peer() -> None:
     """The code is told, what was queued is dropped, and commands do nothing any more."""
     pair = Pair()
     stream_id = pair.open()
     pair.core.send_headers(stream_id, OK)
-    pair.core.send_data(stream_id, b"x" * 100000)
+    pair.core.send_data(stream_id, [b"x" * 100000])
     pair.exchange()
     pair.client.reset_stream(stream_id, CANCEL)
 
@@ -312,14 +335,15 @@ def test_reset_by_the_peer() -> None:
 
 def assert_commands_do_nothing(pair: Pair, stream_id: int) -> None:
     pair.core.send_headers(stream_id, OK)
-    pair.core.send_data(stream_id, b"late")
+    pair.core.send_data(stream_id, [b"late"])
     pair.core.send_trailers(stream_id, DONE)
     pair.core.consumed(stream_id, 1 << 20)
     pair.core.reset_stream(stream_id, CANCEL)
-    assert pair.core.data_to_send(1 << 16) == b""
+    assert wire(pair.core, 1 << 16) == b""
     assert not pair.core.is_open(stream_id)
 
 
+@tricky(39)
 def test_commands_on_a_finished_stream() -> None:
     pair = Pair()
     stream_id = pair.open(end=True)
@@ -333,20 +357,21 @@ def test_commands_on_a_closed_connection() -> None:
     pair = Pair()
     stream_id = pair.open()
     pair.core.close()
-    pair.core.data_to_send(0)
+    wire(pair.core, 0)
 
     assert_commands_do_nothing(pair, stream_id)
     pair.core.close()
-    assert pair.core.data_to_send(0) == b""
+    assert wire(pair.core, 0) == b""
 
 
 def test_commands_on_a_stream_that_never_was() -> None:
     assert_commands_do_nothing(Pair(), 77)
 
 
+@tricky(39)
 def test_late_frames_after_our_reset() -> None:
     """FC-08: data that was under way is no fault, and its connection credit comes back."""
-    core = Core(stream_window=1 << 20)
+    core = Core(stream_window=1 << 20, connection_window=1 << 20)
     pair = Pair(core)
     stream_id = pair.open()
     core.reset_stream(stream_id, CANCEL)
@@ -474,7 +499,7 @@ def test_data_waits_for_the_stream_window() -> None:
     pair.client.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 0})
     stream_id = pair.open()
     pair.core.send_headers(stream_id, OK)
-    pair.core.send_data(stream_id, b"payload")
+    pair.core.send_data(stream_id, [b"payload"])
     pair.core.send_trailers(stream_id, DONE)
     pair.exchange()
     assert pair.received(stream_id) == b""
@@ -495,7 +520,7 @@ def test_negative_window() -> None:
     pair = Pair()
     stream_id = pair.open()
     pair.core.send_headers(stream_id, OK)
-    pair.core.send_data(stream_id, b"x" * 70000)
+    pair.core.send_data(stream_id, [b"x" * 70000])
     pair.exchange()
     sent = len(pair.received(stream_id))
     assert sent == 65535
@@ -522,7 +547,7 @@ def test_window_raised_again_and_again() -> None:
     stream_id = pair.open()
     pair.client.increment_flow_control_window(1 << 20)
     pair.core.send_headers(stream_id, OK)
-    pair.core.send_data(stream_id, bytes(range(250)) * 800)
+    pair.core.send_data(stream_id, [bytes(range(250)) * 800])
     for size in range(65535, 220_000, 10_000):
         pair.client.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: size})
         pair.exchange()
@@ -541,7 +566,7 @@ def test_frame_size_changes() -> None:
     for size in (16384, 1 << 20, 20000):
         pair.client.update_settings({SettingCodes.MAX_FRAME_SIZE: size})
         pair.exchange()
-        pair.core.send_data(stream_id, payload[:100_000])
+        pair.core.send_data(stream_id, [payload[:100_000]])
         pair.exchange()
 
     sizes = [len(event.data or b"") for event in pair.client_events if isinstance(event, h2.events.DataReceived)]
@@ -557,7 +582,7 @@ def test_streams_take_turns() -> None:
     streams = [pair.open() for _ in range(3)]
     for stream_id in streams:
         pair.core.send_headers(stream_id, OK)
-        pair.core.send_data(stream_id, b"x" * 40000)
+        pair.core.send_data(stream_id, [b"x" * 40000])
     pair.exchange(limit=1)
 
     order = [event.stream_id for event in pair.client_events if isinstance(event, h2.events.DataReceived)]
@@ -570,7 +595,7 @@ def test_small_connection_updates_are_shared() -> None:
     streams = [pair.open() for _ in range(4)]
     for stream_id in streams:
         pair.core.send_headers(stream_id, OK)
-        pair.core.send_data(stream_id, b"x" * 60000)
+        pair.core.send_data(stream_id, [b"x" * 60000])
     pair.exchange()
     before = {stream_id: len(pair.received(stream_id)) for stream_id in streams}
 
@@ -586,7 +611,7 @@ def test_trailers_need_no_window() -> None:
     pair = Pair()
     stalled, short = pair.open(), pair.open(end=True)
     pair.core.send_headers(stalled, OK)
-    pair.core.send_data(stalled, b"x" * 100_000)
+    pair.core.send_data(stalled, [b"x" * 100_000])
     pair.exchange()
     assert pair.client.inbound_flow_control_window == 0
 
@@ -600,18 +625,18 @@ def test_parked_streams_are_forgotten() -> None:
     """Streams that are reset while they wait for the connection's window leave nothing behind."""
     pair = Pair()
     pair.core.send_headers(first := pair.open(), OK)
-    pair.core.send_data(first, b"x" * 65535)
+    pair.core.send_data(first, [b"x" * 65535])
     pair.exchange()
     for _ in range(100):
         stream_id = pair.open()
         pair.core.send_headers(stream_id, OK)
-        pair.core.send_data(stream_id, b"x")
+        pair.core.send_data(stream_id, [b"x"])
         pair.exchange()
         pair.client.reset_stream(stream_id)
         pair.exchange()
 
-    assert not pair.core._parked
-    assert list(pair.core._streams) == [first]
+    assert not pair.core._outbox._parked
+    assert pair.core._streams == {first}
 
 
 def test_early_end() -> None:
@@ -641,11 +666,11 @@ def test_control_frames_overtake_data() -> None:
     pair = Pair()
     stream_id = pair.open()
     pair.core.send_headers(stream_id, OK)
-    pair.core.send_data(stream_id, b"x" * 1000)
+    pair.core.send_data(stream_id, [b"x" * 1000])
     pair.client.ping(b"12345678")
     pair.core.receive_data(pair.client.data_to_send())
 
-    kinds = [type(event) for event in pair.client.receive_data(pair.core.data_to_send(0))]
+    kinds = [type(event) for event in pair.client.receive_data(wire(pair.core, 0))]
 
     assert h2.events.PingAckReceived in kinds
     assert h2.events.DataReceived not in kinds
@@ -659,12 +684,12 @@ def test_table_size_changes() -> None:
     pair.exchange()
     for size in [0, 0, 1 << 20] * 100:
         pair.core.receive_data(b"\0\0\x06\x04\0\0\0\0\0\0\x01" + size.to_bytes(4, "big"))
-    pair.core.data_to_send(0)
+    wire(pair.core, 0)
     pair.client.decoder.max_allowed_table_size = 1 << 20
 
     pair.core.send_trailers(second, [*OK, (b"x", b"remembered")])
-    wire = pair.core.data_to_send(1)
+    answer = wire(pair.core, 1)
 
-    assert len(wire) < 60
-    assert any(isinstance(event, h2.events.ResponseReceived) for event in pair.client.receive_data(wire))
+    assert len(answer) < 60
+    assert any(isinstance(event, h2.events.ResponseReceived) for event in pair.client.receive_data(answer))
     assert pair.core._h2.encoder.header_table_size == 4096

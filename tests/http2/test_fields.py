@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from scripted_peer import request
+from tricky_cases import tricky
 
 from buildkit_session.http2.fields import request_fault
 
@@ -19,6 +20,7 @@ def test_regular_request() -> None:
     assert request_fault(GOOD) is None
 
 
+@tricky(9)
 @pytest.mark.parametrize("value", [b" outer ", b"", b"\xff\xfe", "ü".encode(), b"a,b; c\tq"])
 def test_values_of_metadata(value: bytes) -> None:
     """Outer spaces, nothing at all and bytes above ASCII are what BuildKit really sends."""

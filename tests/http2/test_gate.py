@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from buildkit_session.errors import RemoteProtocolError
 from buildkit_session.http2.events import GoAwayReceived
-from buildkit_session.http2.gate import PREFACE, FrameGate
+from buildkit_session.http2.gate import PREFACE, FrameGate, known_settings, parse_goaway
 
 
 def frame(kind: int, payload: bytes = b"", stream_id: int = 0) -> bytes:
@@ -21,31 +21,42 @@ DATA = frame(0, b"x" * 40, 1)
 PING = frame(6, b"12345678")
 GOAWAY = frame(7, (5).to_bytes(4, "big") + (2).to_bytes(4, "big") + b"why")
 SESSION = PREFACE + PING + DATA + GOAWAY + DATA
-FRAMES = [PING, DATA, GoAwayReceived(2, 5, b"why"), DATA]
+FRAMES = [PING, DATA, GOAWAY, DATA]
 
 
 def gate() -> FrameGate:
     return FrameGate(max_frame=64, expect_preface=True)
 
 
+def fed(cutter: FrameGate, data: bytes) -> list[bytes]:
+    """Feed a buffer that is used for something else right afterwards."""
+    lent = bytearray(data)
+    frames = []
+    for kind, flags, stream_id, wire in cutter.feed(memoryview(lent)):
+        assert (kind, flags, stream_id) == (wire[3], wire[4], int.from_bytes(wire[5:9], "big") & 0x7FFFFFFF)
+        frames.append(bytes(wire))
+    lent[:] = b"\xff" * len(lent)
+    return frames
+
+
 def test_whole() -> None:
-    """All frames of one piece come out in order, a GOAWAY as an event."""
-    assert gate().feed(SESSION) == FRAMES
+    """All frames of one piece come out in order."""
+    assert fed(gate(), SESSION) == FRAMES
 
 
 def test_byte_by_byte() -> None:
     """HF-02: every frame comes out with its last byte."""
     cutter = gate()
 
-    assert [out for byte in SESSION for out in cutter.feed(bytes((byte,)))] == FRAMES
+    assert [out for byte in SESSION for out in fed(cutter, bytes((byte,)))] == FRAMES
 
 
 def test_trailing_bytes() -> None:
     """The beginning of a frame is kept until the rest has arrived."""
     cutter = gate()
 
-    assert cutter.feed(SESSION + DATA[:20]) == FRAMES
-    assert cutter.feed(DATA[20:] + PING[:3]) == [DATA]
+    assert fed(cutter, SESSION + DATA[:20]) == FRAMES
+    assert fed(cutter, DATA[20:] + PING[:3]) == [DATA]
 
 
 @given(st.lists(st.integers(0, len(SESSION)), max_size=12))
@@ -56,7 +67,7 @@ def test_any_cuts(cuts: list[int]) -> None:
 
     pieces = [SESSION[start:end] for start, end in itertools.pairwise(edges)]
 
-    assert [out for piece in pieces for out in cutter.feed(piece)] == FRAMES
+    assert [out for piece in pieces for out in fed(cutter, piece)] == FRAMES
 
 
 @pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n", PREFACE[:10] + b"!", b"\0"])
@@ -68,7 +79,7 @@ def test_wrong_preface(data: bytes) -> None:
 
 def test_without_preface() -> None:
     """A server's bytes begin with a frame."""
-    assert FrameGate(max_frame=64, expect_preface=False).feed(PING) == [PING]
+    assert fed(FrameGate(max_frame=64, expect_preface=False), PING) == [PING]
 
 
 def test_oversize_frame() -> None:
@@ -85,7 +96,7 @@ def test_oversize_frame() -> None:
 def test_malformed_goaway(bad: bytes, code: int) -> None:
     """A GOAWAY that is too short, or on a stream, is the peer's fault."""
     with pytest.raises(RemoteProtocolError, match="GOAWAY") as caught:
-        gate().feed(PREFACE + bad)
+        parse_goaway(bad)
 
     assert caught.value.code == code
 
@@ -94,19 +105,15 @@ def test_unknown_settings() -> None:
     """HF-10: they are dropped, the others pass; half a setting stays for ``h2`` to refuse."""
     known, unknown = b"\0\x04\0\0\0\x01", b"\xff\x04\0\0\0\x01"
 
-    out = gate().feed(PREFACE + frame(4, unknown + known + unknown) + frame(4, unknown) + frame(4, known + b"\xff"))
+    frames = [frame(4, unknown + known + unknown), frame(4, unknown), frame(4, known + b"\xff")]
 
-    assert out == [frame(4, known), frame(4), frame(4, known + b"\xff")]
+    assert [known_settings(each) for each in frames] == [frame(4, known), frame(4), frame(4, known + b"\xff")]
 
 
 def test_goaway_text_is_cut() -> None:
     """HF-16: of the text a peer sends along a bounded part is kept."""
-    cutter = FrameGate(max_frame=16384, expect_preface=False)
-
-    [goaway] = cutter.feed(frame(7, bytes(8) + b"x" * 16000))
-
-    assert isinstance(goaway, GoAwayReceived)
-    assert len(goaway.debug) == 1024
+    assert parse_goaway(GOAWAY) == GoAwayReceived(2, 5, b"why")
+    assert len(parse_goaway(frame(7, bytes(8) + b"x" * 16000)).debug) == 1024
 
 
 @given(st.binary(max_size=300))
@@ -114,10 +121,9 @@ def test_arbitrary_bytes(data: bytes) -> None:
     """Anything is either cut into frames that make up the input, or refused with the one error."""
     cutter = FrameGate(max_frame=64, expect_preface=False)
     try:
-        out = cutter.feed(data)
+        frames = fed(cutter, data)
     except RemoteProtocolError:
         return
 
-    frames = [piece for piece in out if isinstance(piece, bytes)]
-    assert sum(map(len, frames)) <= len(data)
+    assert data.startswith(b"".join(frames))
     assert all(len(piece) == 9 + int.from_bytes(piece[:3], "big") for piece in frames)
