@@ -24,6 +24,7 @@ from buildkit_session.http2.events import (
     StreamOpened,
     StreamResetReceived,
 )
+from buildkit_session.http2.keepalive import Keepalive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -198,6 +199,7 @@ class Connection(asyncio.BufferedProtocol):
         self._flush_scheduled = False
         self._ended = False  # streams have failed, the transport is closed or closing
         self._farewell: asyncio.TimerHandle | None = None
+        self._keepalive = Keepalive(self._loop, ping=self._send_ping, lost=self._fell_silent)
 
     # -- asyncio.BufferedProtocol --
 
@@ -210,6 +212,7 @@ class Connection(asyncio.BufferedProtocol):
             self.connection_lost(None)
             return
         transport.set_write_buffer_limits(high=4 * WRITE_SIZE)
+        self._keepalive.start()
         self._flush()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
@@ -258,6 +261,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take bytes of the peer: what asyncio read, or what was read beyond an HTTP/1.1 upgrade."""
+        self._keepalive.heard()
         try:
             events = self._core.receive_data(data)
         except RemoteProtocolError as error:
@@ -353,12 +357,23 @@ class Connection(asyncio.BufferedProtocol):
             self.error = error
         self._end(str(error))
 
+    def _send_ping(self) -> None:
+        self._core.ping()
+        self._flush()
+
+    def _fell_silent(self, seconds: float) -> None:
+        reason = f"the peer has sent nothing for {seconds:.0f} seconds and does not answer"
+        if self.error is None:
+            self.error = ConnectionClosed(reason)
+        self._end(reason)
+
     def _end(self, reason: str) -> None:
         """Fail all streams, say what can still be said, and close the transport."""
         if self._ended:
             return
         self._flush()
         self._ended = True
+        self._keepalive.stop()
         self._core.close()
         streams, self._streams = self._streams, {}
         for stream in streams.values():

@@ -270,6 +270,11 @@ class Core:
         if self._forget(stream_id):
             self._h2.reset_stream(stream_id, code)
 
+    def ping(self) -> None:
+        """Ask the peer for a sign of life."""
+        if not self._closed:
+            self._h2.ping(bytes(8))
+
     def close(self, code: int = NO_ERROR) -> None:
         """Queue GOAWAY. Nothing else can be sent afterwards; what streams had queued is dropped."""
         if not self._closed:
