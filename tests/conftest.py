@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import pytest
+from tricky_cases import CASES, LATER
 
 from buildkit_session.testing import (
     Daemon,
@@ -97,6 +99,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("daemons")
         for line in lines:
             terminalreporter.line(line)
+    if "tricky" in config.option.markexpr:
+        _list_tricky_cases(terminalreporter)
+
+
+def _list_tricky_cases(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.section("tricky cases")
+    outcomes: dict[int, Counter[str]] = {number: Counter() for number in CASES}
+    for outcome in ("passed", "skipped", "failed", "error"):
+        for report in terminalreporter.getreports(outcome):
+            for name, value in getattr(report, "user_properties", ()):  # a module that failed or was skipped has none
+                if name == "tricky":
+                    outcomes[value][outcome] += 1
+    for number, counts in outcomes.items():
+        text = ", ".join(f"{count} {outcome}" for outcome, count in counts.items()) or LATER.get(number, "not run")
+        terminalreporter.line(f"{number:2} {CASES[number]}: {text}")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -104,6 +121,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and _NEED_A_DAEMON.intersection(item.fixturenames):
             item.add_marker("daemon")
+        # A report carries these, and so does a JUnit file, but not the arguments of a mark.
+        item.user_properties += [("tricky", mark.args[0]) for mark in item.iter_markers("tricky")]
 
 
 def _missing(reason: Unavailable) -> NoReturn:

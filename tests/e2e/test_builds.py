@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+from tricky_cases import tricky
 
 import buildkit_session as bk
 
@@ -185,6 +186,7 @@ async def test_leaving_the_block_cancels(daemon: Daemon, context: Path) -> None:
         assert not build.finished
 
 
+@tricky(5)
 async def test_session_outlives_health_checks(daemon: Daemon, context: Path, tmp_path: Path) -> None:
     """The daemon checks the session every second (20.10) or five; it must still be there for the export."""
     write_dockerfile(context, "/bin/busybox sleep 11; echo done > /done")
@@ -193,6 +195,7 @@ async def test_session_outlives_health_checks(daemon: Daemon, context: Path, tmp
     assert (tmp_path / "out" / "done").read_text() == "done\n"
 
 
+@tricky(6)
 async def test_many_builds_at_once(daemon: Daemon, context: Path, tmp_path: Path) -> None:
     """One client, ten builds, ten sessions."""
     (context / "Dockerfile").write_text("FROM scratch\nARG N\nCOPY busybox /b\nLABEL n=$N\n")

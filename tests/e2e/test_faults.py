@@ -20,6 +20,7 @@ import pytest
 from fake_engine import CHUNKED, FILE_SEND, FILE_SYNC, FakeEngine, Http, SessionPeer, entry, fake_engine
 from leftovers import nothing_left
 from scripted_peer import grpc_message
+from tricky_cases import tricky
 
 import buildkit_session as bk
 from buildkit_session import client as client_module
@@ -304,6 +305,7 @@ async def escape(peer: SessionPeer) -> None:
     assert (await peer.answer(stream)).status not in (None, b"0")
 
 
+@tricky(28)
 @pytest.mark.parametrize(
     "export",
     [
@@ -377,6 +379,7 @@ async def test_export_that_nobody_asked_for(context: Path, tmp_path: Path) -> No
     assert sorted(os.walk(tmp_path)) == before
 
 
+@tricky(32)
 async def test_two_exports_of_one_exporter_merge(context: Path, tmp_path: Path) -> None:
     """One comes per platform, at the same time."""
 
@@ -460,6 +463,7 @@ async def test_nothing_outside_is_read(context: Path, tmp_path: Path, path: byte
     await hold(tmp_path, ask)
 
 
+@tricky(27)
 async def test_fifty_listings_at_once(context: Path, tmp_path: Path) -> None:
     """Each is whole, also when all are open at the same time."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tree_snapshots import of_directory, of_tar
+from tricky_cases import tricky
 
 import buildkit_session as bk
 
@@ -69,6 +70,7 @@ async def build(daemon: Daemon, context: Path, output: str, **arguments: object)
         await client.build(context, outputs=[output], network="none", **arguments)  # type: ignore[arg-type]
 
 
+@tricky(14, 15, 16, 18)
 async def test_local(daemon: Daemon, reference: ReferenceClient, rich_context: Path, tmp_path: Path) -> None:
     """RUN, two stages, 1,000 files, links, odd modes and times: identical trees."""
     reference.build(daemon.address, "-o", f"type=local,dest={tmp_path / 'theirs'}", rich_context)
@@ -104,6 +106,7 @@ IGNORES = {
 }
 
 
+@tricky(22)
 @pytest.mark.parametrize("ignore", IGNORES.values(), ids=IGNORES)
 async def test_dockerignore(
     daemon: Daemon, reference: ReferenceClient, rich_context: Path, tmp_path: Path, ignore: str
@@ -118,6 +121,7 @@ async def test_dockerignore(
     assert of_directory(tmp_path / "ours") == of_directory(tmp_path / "theirs")
 
 
+@tricky(23)
 async def test_copy_sources(daemon: Daemon, reference: ReferenceClient, rich_context: Path, tmp_path: Path) -> None:
     """COPY of single files, through links and by wildcard, which the daemon asks for as follow paths."""
     dockerfile = tmp_path / "Only.Dockerfile"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
+from tricky_cases import tricky
 
 from buildkit_session.engine.address import Endpoint, UnixSocket
 from buildkit_session.engine.hijack import hijack
@@ -82,6 +85,7 @@ CUTS: dict[str, Callable[[bytes], list[bytes]]] = {
 }
 
 
+@tricky(1, 3)
 @pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
 async def test_bytes_after_the_head_belong_to_http2(tmp_path: Path, cut: Callable[[bytes], list[bytes]]) -> None:
     """HJ-01, HJ-02: however the answer is cut, the SETTINGS in it are answered."""
@@ -92,6 +96,55 @@ async def test_bytes_after_the_head_belong_to_http2(tmp_path: Path, cut: Callabl
     assert peer.request.startswith(b"POST /session HTTP/1.1\r\n")
     assert peer.request.endswith(b"X-A: 1\r\nX-A: 2\r\n\r\n")
     assert b"Upgrade: h2c" in peer.request
+
+
+@asynccontextmanager
+async def asked(tmp_path: Path) -> AsyncIterator[socket.socket]:
+    """An upgrade that was asked for; the Engine's socket, from which the head of the request was read."""
+    loop = asyncio.get_running_loop()
+    path = str(tmp_path / "e.sock")
+    taken: list[Connection] = []
+
+    async def take_over() -> None:
+        taken.append(await hijack(Endpoint(UnixSocket(path)), "/session", [], connection))
+
+    with socket.socket(socket.AF_UNIX) as listener, anyio.fail_after(10):
+        listener.bind(path)
+        listener.listen()
+        listener.setblocking(False)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(take_over)
+            theirs, _ = await loop.sock_accept(listener)
+            with theirs:
+                head = b""
+                while b"\r\n\r\n" not in head:
+                    head += await loop.sock_recv(theirs, 65536)
+                assert head.endswith(b"\r\n\r\n"), "bytes of HTTP/2 came with the request"
+                yield theirs
+                tasks.cancel_scope.cancel()
+    for connected in taken:
+        connected.abort()
+        await connected.closed.wait()
+
+
+@tricky(1)
+async def test_nothing_is_sent_before_the_101(tmp_path: Path) -> None:
+    """The Engine drops what it had read by then."""
+    async with asked(tmp_path) as theirs:
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(BlockingIOError):
+            theirs.recv(1)
+
+
+@tricky(2)
+async def test_settings_wait_for_nothing_but_the_101(tmp_path: Path) -> None:
+    """Also where the daemon's preface comes late: it counts the seconds until ours have arrived."""
+    async with asked(tmp_path) as theirs:
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(theirs, SWITCHED)
+        frame = await loop.sock_recv(theirs, 5)
+        kind, flags = frame[3:]
+        assert (kind, flags) == (4, 0)
 
 
 async def test_interim_answers_are_skipped(tmp_path: Path) -> None:
@@ -153,6 +206,7 @@ async def test_real_daemon_refuses_a_path_without_upgrade(daemon: Daemon) -> Non
     assert caught.value.status in (404, 405)
 
 
+@tricky(6)
 async def test_real_daemon_refuses_an_id_in_use(daemon: Daemon) -> None:
     """HJ-09."""
     endpoint = Endpoint(UnixSocket(daemon.address.removeprefix("unix://")))

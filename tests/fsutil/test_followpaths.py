@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from tricky_cases import tricky
 
 from buildkit_session.errors import TransferError
 from buildkit_session.fsutil import followpaths
@@ -53,6 +54,7 @@ def root_fd(root: Path) -> Iterator[int]:
     os.close(descriptor)
 
 
+@tricky(23)
 @pytest.mark.parametrize(
     ("paths", "expected"),
     [

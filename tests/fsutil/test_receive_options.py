@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+from tricky_cases import tricky
 from wires import (
     ANY_TIME,
     Daemon,
@@ -29,7 +30,7 @@ from wires import (
 
 from buildkit_session.errors import InputError, TransferError
 from buildkit_session.fsutil.modes import GoMode
-from buildkit_session.fsutil.options import ReceiveOptions
+from buildkit_session.fsutil.options import DEFAULT, ReceiveOptions
 from buildkit_session.fsutil.packets import REQ
 from buildkit_session.fsutil.policy import Policy
 from buildkit_session.fsutil.receiver import receive_listing, receive_tree
@@ -76,6 +77,7 @@ def with_xattrs(entry: Entry, **xattrs: bytes) -> Entry:
 # -- permissions ----------------------------------------------------------------------------------------------------
 
 
+@tricky(35)
 def test_upstream_keeps_special_bits(dest: Path) -> None:
     """Also of a pipe and of a file that was listed under two names; nothing counts as dropped."""
     listing = directory(b"d", 0o755 | GoMode.SETGID), file(b"f", mode=0o751 | SPECIAL), fifo(b"p", 0o600 | SPECIAL)
@@ -161,6 +163,7 @@ def test_a_refused_device_names_the_options(dest: Path) -> None:
     assert "exclude" in str(received.error)
 
 
+@tricky(19)
 def test_a_socket_is_never_made(dest: Path) -> None:
     received = receive_entries(dest, Entry(Stat(path=b"s", mode=0o666 | GoMode.SOCKET)), options=UPSTREAM)
     assert isinstance(received.error, TransferError)
@@ -172,6 +175,19 @@ def test_umask_takes_permissions_away(dest: Path) -> None:
     listing = directory(b"d", 0o777), file(b"d/f", mode=0o666), symlink(b"l", b"d"), fifo(b"p", 0o666)
     assert receive_entries(dest, *listing, options=ReceiveOptions(policy=Policy(umask=0o027))).error is None
     assert [bits(dest / name) for name in ("d", "d/f", "l", "p")] == [0o750, 0o640, 0o777, 0o640]
+
+
+@tricky(17)
+@pytest.mark.parametrize("options", [DEFAULT, UPSTREAM], ids=["safe", "upstream"])
+def test_everything_belongs_to_the_caller(dest: Path, options: ReceiveOptions) -> None:
+    """DR-16: whoever owns it in the image."""
+    listing = directory(b"d"), file(b"d/f"), hard_link(b"d/g", b"d/f"), symlink(b"l", b"d"), fifo(b"p")
+    for entry in listing:
+        entry.stat.uid, entry.stat.gid = 55, 66
+    assert receive_entries(dest, *listing, options=options).error is None
+    for name in ("d", "d/f", "d/g", "l", "p"):
+        found = (dest / name).lstat()
+        assert (found.st_uid, found.st_gid) == (os.geteuid(), os.getegid()), name
 
 
 @needs_root
@@ -187,6 +203,7 @@ def test_owner_of_everything(dest: Path) -> None:
     assert os.stat("/etc/passwd").st_uid == 0
 
 
+@tricky(35)
 @needs_root
 def test_an_owner_keeps_special_bits(dest: Path) -> None:
     """A change of owner takes them away; permissions follow it."""
@@ -378,6 +395,7 @@ def test_another_owner_is_a_change(dest: Path) -> None:
 # -- several streams ------------------------------------------------------------------------------------------------
 
 
+@tricky(32)
 @pytest.mark.parametrize("folders", [("linux_amd64/", "linux_arm64/"), ("", "")], ids=["split", "not split"])
 def test_two_platforms_at_once(dest: Path, folders: tuple[str, str]) -> None:
     """DR-31: two streams into one directory, in turns; with folders of their own, or into the same ones."""

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from tricky_cases import tricky
 
 from buildkit_session.engine.address import Endpoint, UnixSocket
 from buildkit_session.engine.hijack import hijack
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 METHOD = "X-Docker-Expose-Session-Grpc-Method"
 
 
+@tricky(3, 4)
 def test_every_route_is_advertised_on_a_line_of_its_own() -> None:
     """One header field a method, in the schema's spelling, from the router's table."""
     session = Session([FileSync({}), FileSend({})], shared_key="key", name="name")
@@ -44,6 +46,7 @@ def test_every_route_is_advertised_on_a_line_of_its_own() -> None:
     ]
 
 
+@tricky(6)
 def test_ids_are_fresh_and_plain() -> None:
     """The daemon looks up an id by what follows its first colon, so there must be none."""
     ids = {Session([]).id for _ in range(100)}
@@ -66,6 +69,7 @@ def test_own_failure_is_the_first_that_began_here() -> None:
     assert session.own_failure is ours
 
 
+@tricky(5)
 @pytest.mark.anyio
 async def test_health_is_served_until_the_end(daemon: Daemon) -> None:
     """A real daemon checks the session, and hangs up once it is closed; the block ends at once."""
