@@ -65,6 +65,8 @@ class Selection:
         # A list of blank patterns is not the same as no list: nothing matches it.
         self._include = PatternMatcher(include) if include else None
         self._exclude = PatternMatcher(exclude) if exclude else None
+        # Nothing to decide then: each verdict would be that of the root.
+        self.keeps_everything = self._include is None and self._exclude is None
         self.root = Verdict(
             kept=True,
             included=self._include.root if self._include else None,

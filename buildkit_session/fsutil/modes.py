@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import stat
 from enum import IntFlag
+from functools import lru_cache
 from typing import Final
 
 __all__ = ["GoMode", "from_posix", "is_plain_file", "to_posix"]
@@ -57,8 +58,12 @@ _SPECIAL: Final = (
 )
 
 
+@lru_cache(maxsize=256)
 def from_posix(st_mode: int) -> int:
-    """Return ``st_mode`` in Go's layout; a kind only some other system has becomes ``IRREGULAR``."""
+    """Return ``st_mode`` in Go's layout; a kind only some other system has becomes ``IRREGULAR``.
+
+    Remembers what it returned, as the entries of a tree have few different modes.
+    """
     mode = (st_mode & _PERM) | _KINDS.get(stat.S_IFMT(st_mode), GoMode.IRREGULAR.value)
     for posix, bit in _SPECIAL:
         if st_mode & posix:
@@ -72,6 +77,8 @@ def to_posix(mode: int) -> int:
     Raises:
         ValueError: the type bits name no kind of file that POSIX has.
     """
+    if mode <= _PERM:  # most entries of most trees
+        return mode | stat.S_IFREG
     kind = _POSIX_KINDS.get(mode & _TYPE)
     if kind is None:
         raise ValueError(f"mode {mode:#x} names no kind of file")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -34,6 +35,12 @@ OPEN_DIRECTORIES: Final = 32
 """Descriptors a walk holds at most, whatever the depth; two more for a moment when it changes directories."""
 
 _EVERYTHING: Final = Filter()
+
+_ENCODING: Final = sys.getfilesystemencoding()
+_ENCODING_ERRORS: Final = sys.getfilesystemencodeerrors()
+
+_DEVICE: Final = GoMode.DEVICE.value
+_SOCKET: Final = GoMode.SOCKET.value
 
 
 class Observer(Protocol):
@@ -84,6 +91,8 @@ class _Directory:
     """One directory on the way from the root to the current place."""
 
     path: bytes
+    # What the paths of its entries begin with.
+    prefix: bytes
     # None while the directory is too far up to keep it open.
     descriptor: int | None
     identity: tuple[int, int]
@@ -121,8 +130,10 @@ class _Walker:
 
     def _visit(self, directory: _Directory, name: bytes) -> list[Stat]:
         """Look at one entry and return what is to be yielded for it; a directory is entered."""
-        verdict = self._selection.judge(directory.verdict, name.decode("utf-8", "surrogateescape"))
-        path = b"%s/%s" % (directory.path, name) if directory.path else name
+        verdict = directory.verdict
+        if not self._selection.keeps_everything:
+            verdict = self._selection.judge(verdict, name.decode("utf-8", "surrogateescape"))
+        path = directory.prefix + name
         descriptor = _opened(directory)
         if self._observer is not None:
             self._observer.judged(path, verdict, parent=directory.verdict, directory=descriptor)
@@ -152,13 +163,13 @@ class _Walker:
         """Make an open directory the current one; takes over the descriptor."""
         try:
             status = os.fstat(descriptor)
-            # os.listdir() gives str for a descriptor; their bytes decide the order.
-            names = sorted(map(os.fsencode, os.listdir(descriptor)))
+            # os.listdir() gives str for a descriptor; their bytes, as os.fsencode() would give them, decide the order.
+            names = sorted([name.encode(_ENCODING, _ENCODING_ERRORS) for name in os.listdir(descriptor)])
         except BaseException:
             os.close(descriptor)
             raise
         identity = (status.st_dev, status.st_ino)
-        self._stack.append(_Directory(path, descriptor, identity, iter(names), verdict, unsent))
+        self._stack.append(_Directory(path, path and path + b"/", descriptor, identity, iter(names), verdict, unsent))
         if len(self._stack) > OPEN_DIRECTORIES:
             self._close(self._stack[-1 - OPEN_DIRECTORIES])
 
@@ -172,7 +183,7 @@ class _Walker:
             self._close(left)
 
     def _emit(self, entry: Stat) -> list[Stat]:
-        return [*self._unsent(), entry]
+        return [entry] if self._stack[-1].unsent is None else [*self._unsent(), entry]
 
     def _unsent(self) -> list[Stat]:
         """Return the directories from the root to here that were not yielded yet; now they are."""
@@ -219,17 +230,17 @@ def _reopen(directory: _Directory, child: int) -> None:
 
 
 def _stat_message(path: bytes, status: os.stat_result, *, linkname: bytes = b"", xattrs: dict[str, bytes]) -> Stat:
-    mode = from_posix(status.st_mode)
-    has_size = stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)
-    is_device = bool(mode & GoMode.DEVICE.value)
-    return Stat(
-        path=path,
+    st_mode, mode = status.st_mode, from_posix(status.st_mode)
+    return Stat(  # by position, as names cost as much as all the rest
+        path,
         # As upstream, which knows no sockets: what remains is a regular file.
-        mode=mode & ~GoMode.SOCKET.value,
-        size=status.st_size if has_size else 0,
-        mod_time=status.st_mtime_ns,
-        linkname=linkname,
-        devmajor=os.major(status.st_rdev) if is_device else 0,
-        devminor=os.minor(status.st_rdev) if is_device else 0,
-        xattrs=xattrs,
+        mode & ~_SOCKET,
+        0,  # uid
+        0,  # gid
+        status.st_size if stat.S_ISREG(st_mode) or stat.S_ISLNK(st_mode) else 0,
+        status.st_mtime_ns,
+        linkname,
+        os.major(status.st_rdev) if mode & _DEVICE else 0,
+        os.minor(status.st_rdev) if mode & _DEVICE else 0,
+        xattrs,
     )

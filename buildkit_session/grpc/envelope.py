@@ -23,6 +23,9 @@ Body: TypeAlias = Buffer | tuple[Buffer, ...]
 
 PREFIX: Final = 5
 _PREFIX: Final = Struct(">BI")  # flag and length
+SMALL: Final = 8 * 1024
+"""Bytes up to which a part of a message is copied to stand behind the one before it."""
+
 MAX_MESSAGE: Final = 16 * 1024 * 1024
 """Largest body accepted, in bytes: what daemons from BuildKit 0.13 on keep to; older ones send less."""
 
@@ -30,11 +33,18 @@ MAX_MESSAGE: Final = 16 * 1024 * 1024
 def pack(bodies: Iterable[Body]) -> list[Buffer]:
     """Put bodies into envelopes. Never compressed: Docker 20.10 cannot read compressed messages."""
     pieces: list[Buffer] = []
+    small: list[Buffer] = []  # joined: below, each piece costs more than its bytes
     for body in bodies:
-        if isinstance(body, tuple):
-            pieces += [_PREFIX.pack(0, sum(map(len, body))), *body]
-        else:
-            pieces += (_PREFIX.pack(0, len(body)), body)
+        parts = body if isinstance(body, tuple) else (body,)
+        small.append(_PREFIX.pack(0, sum(map(len, parts))))
+        for part in parts:
+            if len(part) > SMALL:
+                pieces += (b"".join(small), part)
+                small.clear()
+            else:
+                small.append(part)
+    if small:
+        pieces.append(b"".join(small))
     return pieces
 
 

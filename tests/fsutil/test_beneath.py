@@ -12,7 +12,7 @@ from buildkit_session.errors import TransferError
 from buildkit_session.fsutil.beneath import FileOpener, open_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -137,4 +137,59 @@ def test_opener_can_be_used_after_a_failure_and_after_close(root_fd: int) -> Non
     assert content(opener.open(b"d/file")) == b"file"
     opener.close()
     assert content(opener.open(b"d/file")) == b"file"
+    opener.close()
+
+
+def test_a_listed_file_opens_with_its_size(root: Path, root_fd: int) -> None:
+    """A socket, which is listed as a file without content, too."""
+    opener = FileOpener(root_fd)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(root / "socket"))
+    for path, expected in ((b"d/file", b"file"), (b"top", b"top"), (b"socket", b"")):
+        descriptor, size = opener.open_listed(path)
+        assert size == len(expected)
+        assert content(descriptor) == expected
+    opener.close()
+
+
+def becomes_nothing(path: Path) -> None:
+    path.unlink()
+
+
+def becomes_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("../../secret")
+
+
+def becomes_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def becomes_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("change", [becomes_nothing, becomes_link, becomes_fifo, becomes_directory])
+def test_a_listed_file_that_has_become_something_else_is_refused(
+    root: Path, root_fd: int, change: Callable[[Path], None]
+) -> None:
+    """DS-07, DS-11: also what could be opened, and nothing stays open."""
+    change(root / "d/file")
+    before = os.listdir("/proc/self/fd")
+    opener = FileOpener(root_fd)
+    with pytest.raises(TransferError, match=r"cannot read d/file: it (has vanished|is no longer a regular file)"):
+        opener.open_listed(b"d/file")
+    opener.close()
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_the_directory_used_last_lends_nothing_to_unclean_paths(root_fd: int) -> None:
+    """Its path need not be looked at again, but only its own."""
+    opener = FileOpener(root_fd)
+    os.close(opener.open(b"d/file"))
+    for path in (b"d/..", b"d/", b"d//file", b"d/./file", b"/file", b"/d/file", b"d/e/../file", b"d/x\0"):
+        with pytest.raises(TransferError, match="not a clean relative path"):
+            opener.open(path)
     opener.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import anyio
 import pytest
+from tricky_cases import tricky
 from wires import joined
 
 from buildkit_session.errors import TransferError
@@ -21,6 +22,7 @@ from buildkit_session.fsutil.packets import (
 from buildkit_session.messages.fsutil.types import Packet, Stat
 
 
+@tricky(11, 12)
 @pytest.mark.parametrize(
     ("packet", "wire"),
     [

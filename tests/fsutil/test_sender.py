@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+from tricky_cases import tricky
 from wires import Daemon, joined, open_descriptors, send, together
 
 from buildkit_session.errors import InputError, RemoteProtocolError, StreamReset, TransferError
@@ -76,6 +77,7 @@ async def told(daemon: Daemon) -> str:
     return (await daemon.until(ERR))[-1].data.decode()
 
 
+@tricky(11, 13, 25, 27)
 def test_a_transfer(root: Path) -> None:
     """The listing, one end of it, content as requested, FIN answered with FIN and nothing after it."""
 
@@ -116,6 +118,7 @@ def test_content_comes_in_chunks(root: Path) -> None:
     assert [size for size in sizes if not size] == [0]
 
 
+@tricky(24)
 def test_requests_by_thousands_in_any_order(tmp_path: Path) -> None:
     """All at once, before the listing has ended: each is answered once."""
     count = 5000
@@ -150,6 +153,7 @@ def test_requests_by_thousands_in_any_order(tmp_path: Path) -> None:
     assert max(descriptors) < before + 20
 
 
+@tricky(13, 18)
 @pytest.mark.parametrize("number", [0, 4, 5, 6, 2**32 - 1], ids=["directory", "link", "hard link", "beyond", "maximum"])
 def test_what_has_no_content_cannot_be_requested(root: Path, number: int) -> None:
     """DS-02: the daemon is told."""
@@ -243,6 +247,7 @@ def test_an_end_without_fin_is_a_failure(root: Path, requests: int) -> None:
     assert isinstance(failure(root, script), TransferError)
 
 
+@tricky(41)
 def test_a_reset_is_what_it_is(root: Path) -> None:
     async def script(daemon: Daemon) -> None:
         await listing(daemon)
@@ -280,6 +285,7 @@ CHANGES: dict[str, Callable[[Path], None]] = {
 }
 
 
+@tricky(20)
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_file_that_is_not_there_any_more_is_an_error(root: Path, change: str) -> None:
     """DS-07, DS-08, DS-09: never an empty file, never a byte from outside; named by its relative path to both."""
@@ -299,6 +305,7 @@ def test_a_file_that_is_not_there_any_more_is_an_error(root: Path, change: str) 
     assert error.path == b"d/f"
 
 
+@tricky(20)
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")
 def test_an_unreadable_file_is_an_error(root: Path) -> None:
     """DS-09."""
@@ -343,6 +350,7 @@ def test_a_file_that_shrinks_while_it_is_sent(root: Path) -> None:
     send(root, script)
 
 
+@tricky(19)
 def test_a_socket_is_an_empty_file(tmp_path: Path) -> None:
     """As upstream lists it; a request is answered with the end of the data."""
     with socket.socket(socket.AF_UNIX) as listener:
@@ -371,9 +379,11 @@ def test_a_malformed_pattern_is_told(root: Path) -> None:
     assert isinstance(failure(root, script, Filter(exclude=("a[",))), InputError)
 
 
-def test_cancelled_at_every_use_of_the_channel(root: Path) -> None:
-    """Before each packet taken or sent; the last round is not cancelled and succeeds."""
-    (root / "d/f").write_bytes(bytes(10 * CHUNK))
+def test_cancelled_at_every_use_of_the_channel(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before each batch taken or sent; the last round is not cancelled and succeeds."""
+    monkeypatch.setattr("buildkit_session.fsutil.sender.CHUNK", 1000)
+    monkeypatch.setattr("buildkit_session.fsutil.sender.READ_BATCH", 1000)
+    (root / "d/f").write_bytes(bytes(20 * 1000))
 
     async def script(daemon: Daemon) -> None:
         await listing(daemon)
