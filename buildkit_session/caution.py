@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from buildkit_session.errors import TransferError
 from buildkit_session.fsutil.beneath import transfer_error
+from buildkit_session.fsutil.odd_names import is_utf8
 from buildkit_session.fsutil.sensitive import by_content, by_name, bytes_to_see
 from buildkit_session.plan import PlannedKind, PlanWarning, PlanWarningKind
 
@@ -18,14 +19,16 @@ if TYPE_CHECKING:
     from buildkit_session.fsutil.dockerignore import IgnoreFile
     from buildkit_session.plan import DirectoryTotal, PlannedEntry
 
-__all__ = ["about_context", "about_entry", "about_name", "about_unreadable"]
+__all__ = ["about_context", "about_entry", "about_name", "about_target", "about_unreadable"]
 
 _ADVICE: Final = {
     PlanWarningKind.PRIVATE_KEY: "looks like a private key; ignore it, or give it to the build as a secret",
     PlanWarningKind.ENVIRONMENT: "often holds passwords; ignore it, or give it to the build as a secret",
     PlanWarningKind.CREDENTIALS: "tools keep passwords or tokens in it; ignore it, or give it to the build as a secret",
     PlanWarningKind.VERSION_CONTROL: "holds the whole history, also of files that were removed; ignore it",
-    PlanWarningKind.NAME_NOT_UTF8: "the name is not UTF-8, which newer daemons refuse; rename or ignore it",
+    PlanWarningKind.NAME_NOT_UTF8: (
+        "the name is not UTF-8, which newer daemons refuse; rename it, or ignore it with a ? for each odd byte"
+    ),
 }
 _VERSION_CONTROL: Final = frozenset({b".git", b".hg", b".svn", b".bzr"})
 _BY_SENSITIVITY: Final = {
@@ -47,13 +50,21 @@ def about_context(ignore_file: IgnoreFile | None, total: DirectoryTotal, *, many
 
 def about_entry(entry: PlannedEntry, path: bytes, opener: FileOpener, *, huge_file: int) -> Iterator[PlanWarning]:
     """Warn about one entry; a file is opened, to see whether it can be, and how it begins."""
-    if not _is_utf8(path.rpartition(b"/")[2]):
+    if not is_utf8(path.rpartition(b"/")[2]):
         yield _advise(PlanWarningKind.NAME_NOT_UTF8, entry.path)
     if entry.kind in {PlannedKind.FIFO, PlannedKind.DEVICE}:
         advice = f"a {entry.kind} is sent as such, which few builds can use; ignore it"
         yield PlanWarning(PlanWarningKind.SPECIAL_FILE, entry.path, advice)
     if entry.kind in {PlannedKind.FILE, PlannedKind.HARDLINK}:
         yield from _about_file(entry, path, opener, huge_file=huge_file)
+
+
+def about_target(path: bytes, target: bytes) -> PlanWarning | None:
+    """Warn about the symbolic link ``path`` if it leads to a name that daemons may refuse like an entry's own."""
+    if is_utf8(target):
+        return None
+    advice = "the link leads to a name that is not UTF-8, which newer daemons refuse; change or ignore it"
+    return PlanWarning(PlanWarningKind.NAME_NOT_UTF8, _text(path), advice)
 
 
 def about_name(path: bytes, directory: int) -> PlanWarning | None:
@@ -100,14 +111,6 @@ def _look_into(entry: PlannedEntry, path: bytes, opener: FileOpener) -> tuple[bo
         os.close(descriptor)
     # The opener gives the null device for a socket.
     return stat.S_ISCHR(found.st_mode), content
-
-
-def _is_utf8(name: bytes) -> bool:
-    try:
-        name.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _is_directory(name: bytes, directory: int) -> bool:

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from inspect import isawaitable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 import anyio
 from anyio import to_thread
@@ -32,7 +32,6 @@ from buildkit_session.errors import (
 )
 from buildkit_session.services.filesend import FileSend
 from buildkit_session.services.filesync import FileSync
-from buildkit_session.services.targets import DirectoryTarget, FileTarget, ListingTarget, StreamTarget
 from buildkit_session.session import Session, shared_key
 
 if TYPE_CHECKING:
@@ -47,6 +46,9 @@ if TYPE_CHECKING:
     from buildkit_session.output import Output
     from buildkit_session.services import Service
     from buildkit_session.services.exported import Exported
+    from buildkit_session.services.targets import DirectoryTarget, FileTarget, ListingTarget, StreamTarget
+
+    _Target: TypeAlias = DirectoryTarget | FileTarget | ListingTarget | StreamTarget
 
 __all__ = ["Build", "BuildResult", "Client", "connect"]
 
@@ -79,12 +81,15 @@ class Build:
         lifeline: _Lifeline,
         outputs: tuple[Output, ...],
         targets: Iterable[_Target],
+        *,
+        explain: Callable[[str], SessionError | None],
     ) -> None:
         self._stream = stream
         self._session = session
         self._lifeline = lifeline
         self._outputs = outputs
         self._targets = tuple(targets)
+        self._explain = explain
         self._image_id: str | None = None
         self._left = False  # the block of Client.start()
 
@@ -115,7 +120,7 @@ class Build:
             with self._lifeline.waiting():
                 event = await anext(self._stream)
         except BuildError as error:
-            cause = self._session.own_failure
+            cause = self._session.own_failure or self._explain(error.message)
             if isinstance(cause, SessionError):
                 raise cause from error
             raise error from cause
@@ -259,7 +264,8 @@ class Client:
         source = await to_thread.run_sync(Context.find, context, file)
         targets = {number: made for number, out in enumerate(chosen) if (made := _target(out)) is not None}
         with source.opened() as directories:
-            services: list[Service] = [FileSync(directories)]
+            shared = FileSync(directories)
+            services: list[Service] = [shared]
             if targets:
                 services.append(FileSend(targets))
             session = Session(services, shared_key=shared_key(source.directory), name=source.directory.name)
@@ -278,7 +284,7 @@ class Client:
                 outputs=[out.exporter for out in chosen],
             )
             try:
-                async with self._running(session, params, chosen, targets.values()) as build:
+                async with self._running(session, params, chosen, targets.values(), shared.explain) as build:
                     yield build
             finally:
                 with anyio.CancelScope(shield=True):
@@ -287,7 +293,12 @@ class Client:
 
     @asynccontextmanager
     async def _running(
-        self, session: Session, params: BuildParams, outputs: tuple[Output, ...], targets: Iterable[_Target]
+        self,
+        session: Session,
+        params: BuildParams,
+        outputs: tuple[Output, ...],
+        targets: Iterable[_Target],
+        explain: Callable[[str], SessionError | None],
     ) -> AsyncIterator[Build]:
         path = await self._engine.path("/session")
 
@@ -298,7 +309,7 @@ class Client:
             lifeline = _Lifeline(connection)
             with lifeline.waiting():
                 stream = await stack.enter_async_context(self._engine.build(params))
-            build = Build(stream, session, lifeline, outputs, targets)
+            build = Build(stream, session, lifeline, outputs, targets, explain=explain)
             try:
                 yield build
             finally:
@@ -354,9 +365,6 @@ def connect(address: str | None = None) -> Client:
     return Client(EngineClient(find_endpoint(address)))
 
 
-_Target = DirectoryTarget | FileTarget | ListingTarget | StreamTarget
-
-
 def _checked_outputs(outputs: Sequence[Output | str]) -> tuple[Output, ...]:
     given = (outputs,) if isinstance(outputs, str | output.Output) else outputs
     chosen = tuple(output.parse(out) if isinstance(out, str) else out for out in given)
@@ -375,15 +383,18 @@ def _single_platform(platforms: Sequence[str]) -> str:
 
 
 def _target(out: Output) -> _Target | None:
-    if isinstance(out, output.LocalOutput):
-        return DirectoryTarget(out.dest, out.receive_options, mode=out.mode)
-    if isinstance(out, output.ListingOutput):
-        return ListingTarget(out.receive_options)
-    if not isinstance(out, output.TarOutput):
+    if isinstance(out, output.ImageOutput):
         return None
+    # Here, not above: a build that exports nothing does without what writes exports, a tenth of all there is to load.
+    from buildkit_session.services import targets  # noqa: PLC0415
+
+    if isinstance(out, output.LocalOutput):
+        return targets.DirectoryTarget(out.dest, out.receive_options, mode=out.mode)
+    if isinstance(out, output.ListingOutput):
+        return targets.ListingTarget(out.receive_options)
     if isinstance(out.dest, Path):
-        return FileTarget(out.dest)
-    return StreamTarget(sys.stdout.buffer if out.dest is None else out.dest)
+        return targets.FileTarget(out.dest, out.limits)
+    return targets.StreamTarget(sys.stdout.buffer if out.dest is None else out.dest, out.limits)
 
 
 async def _wait_for(target: _Target) -> None:

@@ -10,6 +10,7 @@
     ├── ConnectionClosed           the byte stream below is gone
     ├── RpcError                   a gRPC status other than OK
     ├── TransferError              files could not be sent or written; names the path
+    │   └── QuotaExceeded          an export is larger than the caller allows; names the limit
     ├── InputError                 an argument, a file or a setting of the caller cannot be used
     ├── EngineError                the Docker Engine refused; carries its HTTP status
     │   ├── EngineUnreachable      nobody answers at the address
@@ -37,6 +38,7 @@ __all__ = [
     "InputError",
     "LocalProtocolError",
     "ProtocolError",
+    "QuotaExceeded",
     "RemoteProtocolError",
     "RpcError",
     "SessionError",
@@ -127,6 +129,20 @@ class TransferError(SessionError):
     def __init__(self, message: str, *, path: bytes | None = None) -> None:
         super().__init__(message)
         self.path = path
+
+
+class QuotaExceeded(TransferError):
+    """An export was ended because it was about to exceed what the caller allows.
+
+    Attributes:
+        option: the limit's name, ``max_bytes`` or ``max_entries``.
+        limit: its value.
+    """
+
+    def __init__(self, option: str, limit: int, text: str, *, path: bytes | None = None) -> None:
+        super().__init__(text, path=path)
+        self.option = option
+        self.limit = limit
 
 
 class InputError(SessionError, ValueError):

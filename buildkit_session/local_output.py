@@ -15,12 +15,23 @@ from buildkit_session.fsutil.options import STALL_TIMEOUT, ReceiveOptions
 from buildkit_session.fsutil.patterns import PatternMatcher
 from buildkit_session.fsutil.policy import Policy
 from buildkit_session.fsutil.protected import why_protected
+from buildkit_session.fsutil.quota import Limits
+from buildkit_session.quantity import read_count, read_size
 from buildkit_session.truth import FALSE, TRUE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["ListingOutput", "LocalOutput", "Mode", "Permissions", "read_boolean", "read_local", "require_writable"]
+__all__ = [
+    "ListingOutput",
+    "LocalOutput",
+    "Mode",
+    "Permissions",
+    "read_boolean",
+    "read_local",
+    "read_max_bytes",
+    "require_writable",
+]
 
 Permissions: TypeAlias = Literal["safe", "upstream"]
 Mode: TypeAlias = Literal["merge", "mirror", "swap"]
@@ -56,6 +67,9 @@ class LocalOutput:
         force: let ``mirror`` and ``swap`` work on the home and the working directory, on what contains them, and
             through a symbolic link.
         stall_timeout: seconds of silence, while content is owed, after which the transfer fails; ``None`` for no limit.
+        max_bytes: the most that may be written: content of all files, but those that ``incremental`` leaves alone. An
+            export beyond it fails before anything beyond it is written.
+        max_entries: the same for the number of files, directories and links; what ``incremental`` leaves alone counts.
 
     Raises:
         InputError: the values cannot be, or do not go together.
@@ -72,6 +86,8 @@ class LocalOutput:
     owner: tuple[int, int] | None = None
     force: bool = False
     stall_timeout: float | None = STALL_TIMEOUT
+    max_bytes: int | None = None
+    max_entries: int | None = None
 
     def __post_init__(self) -> None:
         _require_one_of("permissions", self.permissions, get_args(Permissions))
@@ -85,6 +101,7 @@ class LocalOutput:
         if self.owner is not None and not all(0 <= number <= MAX_ID for number in self.owner):
             raise InputError(f"owner {self.owner} is not a user and a group id")
         _require_positive(self.stall_timeout)
+        Limits(self.max_bytes, self.max_entries)  # refuses what cannot be
 
     @property
     def exporter(self) -> tuple[str, dict[str, str]]:
@@ -100,6 +117,7 @@ class LocalOutput:
             exclude=self.exclude,
             incremental=self.incremental,
             stall_timeout=self.stall_timeout,
+            limits=Limits(self.max_bytes, self.max_entries),
         )
 
     def check(self) -> None:
@@ -133,15 +151,18 @@ class ListingOutput:
         include: as for :class:`LocalOutput`.
         exclude: as for :class:`LocalOutput`.
         stall_timeout: as for :class:`LocalOutput`.
+        max_entries: as for :class:`LocalOutput`.
     """
 
     attrs: Mapping[str, str] = field(default_factory=dict, hash=False)
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     stall_timeout: float | None = STALL_TIMEOUT
+    max_entries: int | None = None
 
     def __post_init__(self) -> None:
         _require_positive(self.stall_timeout)
+        Limits(max_entries=self.max_entries)  # refuses what cannot be
 
     @property
     def exporter(self) -> tuple[str, dict[str, str]]:
@@ -151,7 +172,12 @@ class ListingOutput:
     @property
     def receive_options(self) -> ReceiveOptions:
         """The same for the receiver."""
-        return ReceiveOptions(include=self.include, exclude=self.exclude, stall_timeout=self.stall_timeout)
+        return ReceiveOptions(
+            include=self.include,
+            exclude=self.exclude,
+            stall_timeout=self.stall_timeout,
+            limits=Limits(max_entries=self.max_entries),
+        )
 
     def check(self) -> None:
         """Raise InputError if a pattern is malformed."""
@@ -170,7 +196,7 @@ def read_local(pairs: list[tuple[str, str]]) -> LocalOutput | ListingOutput:
     options: dict[str, Any] = {"include": (), "exclude": ()}
     attrs: dict[str, str] = {}
     for key, value in pairs:
-        name = key.replace("-", "_")
+        name = _option(key)
         if name in ("include", "exclude"):
             options[name] += (value,)
         elif name in _READERS:
@@ -181,6 +207,16 @@ def read_local(pairs: list[tuple[str, str]]) -> LocalOutput | ListingOutput:
     if options.pop("list_only", False):
         return _read_listing(dest, attrs, options)
     return LocalOutput(_read_dest(dest), attrs, **options)
+
+
+def read_max_bytes(attrs: dict[str, str]) -> int | None:
+    """Take the limit out of the fields of an output and read it, if it is there.
+
+    Raises:
+        InputError: it is no size.
+    """
+    given = [(key, attrs.pop(key)) for key in list(attrs) if _option(key) == "max_bytes"]
+    return read_size(*given[-1]) if given else None
 
 
 def read_boolean(key: str, value: str) -> bool:
@@ -204,13 +240,19 @@ def require_writable(existing: Path, what: str, dest: Path) -> None:
         raise InputError(f"{what} {dest} cannot be written: no permission for {existing}")
 
 
+def _option(key: str) -> str:
+    """The option that a field of ``--output`` stands for."""
+    name = key.replace("-", "_")
+    return "max_bytes" if name == "max_size" else name
+
+
 def _read_listing(dest: str, attrs: dict[str, str], options: dict[str, Any]) -> ListingOutput:
     if dest:
         raise InputError(f"list-only writes nothing; leave dest={dest} away")
     try:
         return ListingOutput(attrs, **options)
     except TypeError:
-        others = ", ".join(sorted(set(options) - {"include", "exclude", "stall_timeout"}))
+        others = ", ".join(sorted(set(options) - {"include", "exclude", "stall_timeout", "max_entries"}))
         raise InputError(f"list-only writes nothing, so these have no meaning: {others}") from None
 
 
@@ -262,6 +304,8 @@ _READERS: Final[dict[str, Callable[[str, str], object]]] = {
     "owner": _read_owner,
     "force": read_boolean,
     "stall_timeout": _read_seconds,
+    "max_bytes": read_size,
+    "max_entries": read_count,
     "list_only": read_boolean,
 }
 

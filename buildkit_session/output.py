@@ -21,7 +21,15 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from buildkit_session.errors import InputError, UnsupportedError
 from buildkit_session.fsutil.options import STALL_TIMEOUT
-from buildkit_session.local_output import ListingOutput, LocalOutput, read_boolean, read_local, require_writable
+from buildkit_session.fsutil.quota import Limits
+from buildkit_session.local_output import (
+    ListingOutput,
+    LocalOutput,
+    read_boolean,
+    read_local,
+    read_max_bytes,
+    require_writable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -66,10 +74,28 @@ class TarOutput:
         dest: a file, whose directory must exist; an open binary file or an asynchronous writer, left open; ``None`` is
             standard output.
         attrs: exporter attributes passed to the daemon as they are.
+        max_bytes: the largest archive that is taken; ``None`` for no limit. A larger one fails before more is written.
+
+    Raises:
+        InputError: the limit cannot be, or there is one for entries, which are not counted.
     """
 
     dest: Path | ByteWriter | AsyncWriter | ByteSender | None = None
     attrs: Mapping[str, str] = field(default_factory=dict, hash=False)
+    max_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        _ = self.limits  # refuses what cannot be
+        if not {"max-entries", "max_entries"}.isdisjoint(self.attrs):
+            raise InputError(
+                "max-entries is for type=local: an archive is one file, with 512 bytes at least for each entry, "
+                "so max-size bounds both"
+            )
+
+    @property
+    def limits(self) -> Limits:
+        """The same for the receiver."""
+        return Limits(self.max_bytes)
 
     @property
     def exporter(self) -> tuple[str, dict[str, str]]:
@@ -138,6 +164,8 @@ def local(
     owner: tuple[int, int] | None = None,
     force: bool = False,
     stall_timeout: float | None = STALL_TIMEOUT,
+    max_bytes: int | None = None,
+    max_entries: int | None = None,
     **attrs: str | bool | int,
 ) -> LocalOutput:
     """Write the files of the result to the directory ``dest``.
@@ -153,6 +181,8 @@ def local(
         owner: user and group id of everything.
         force: let ``mirror`` and ``swap`` work on protected directories.
         stall_timeout: seconds of silence after which the transfer fails.
+        max_bytes: the most content that may be written.
+        max_entries: the most files, directories and links that may be written.
         attrs: exporter attributes; ``platform_split=False`` is sent as ``platform-split=false``.
 
     Raises:
@@ -170,6 +200,8 @@ def local(
         owner=owner,
         force=force,
         stall_timeout=stall_timeout,
+        max_bytes=max_bytes,
+        max_entries=max_entries,
     )
 
 
@@ -178,6 +210,7 @@ def listing(
     include: Iterable[str] = (),
     exclude: Iterable[str] = (),
     stall_timeout: float | None = STALL_TIMEOUT,
+    max_entries: int | None = None,
     **attrs: str | bool | int,
 ) -> ListingOutput:
     """List the files of the result without fetching them; see :class:`ListingOutput`.
@@ -186,31 +219,40 @@ def listing(
         include: patterns of what is listed.
         exclude: patterns of what is not listed.
         stall_timeout: seconds of silence after which the transfer fails.
+        max_entries: the most entries that are taken.
         attrs: exporter attributes, as for :func:`local`.
     """
     return ListingOutput(
-        _attributes(attrs), include=_patterns(include), exclude=_patterns(exclude), stall_timeout=stall_timeout
+        _attributes(attrs),
+        include=_patterns(include),
+        exclude=_patterns(exclude),
+        stall_timeout=stall_timeout,
+        max_entries=max_entries,
     )
 
 
 def tar(
-    dest: str | os.PathLike[str] | ByteWriter | AsyncWriter | ByteSender | None = None, **attrs: str | bool | int
+    dest: str | os.PathLike[str] | ByteWriter | AsyncWriter | ByteSender | None = None,
+    *,
+    max_bytes: int | None = None,
+    **attrs: str | bool | int,
 ) -> TarOutput:
     """Write the files of the result as a tar archive.
 
     Args:
         dest: a path, an open binary file, what has ``async def write`` or, as anyio's streams, ``async def send``, an
             ``asyncio.StreamWriter``, or ``"-"`` or ``None`` for standard output.
+        max_bytes: the largest archive that is taken.
         attrs: exporter attributes, as for :func:`local`.
 
     Raises:
-        InputError: ``dest`` is an empty path.
+        InputError: ``dest`` is an empty path, or the limit cannot be.
     """
     if dest is None or dest == _STDOUT:
-        return TarOutput(None, _attributes(attrs))
+        return TarOutput(None, _attributes(attrs), max_bytes)
     if isinstance(dest, str | os.PathLike):
-        return TarOutput(_path(dest), _attributes(attrs))
-    return TarOutput(dest, _attributes(attrs))
+        return TarOutput(_path(dest), _attributes(attrs), max_bytes)
+    return TarOutput(dest, _attributes(attrs), max_bytes)
 
 
 def image(*, name: str | None = None, push: bool = False, **attrs: str | bool | int) -> ImageOutput:
@@ -234,8 +276,9 @@ def parse(text: str) -> Output:
 
     The options of :func:`local` are fields of the same name, with ``-`` or ``_``; they are not sent to the daemon.
     ``include`` and ``exclude`` take one pattern each and may be repeated; ``umask`` is octal; ``owner`` is ``UID:GID``;
-    ``stall-timeout=0`` is none; ``mode=copy`` is BuildKit's word for ``merge``. ``type=local,list-only=true``, without
-    ``dest``, is :func:`listing`.
+    ``stall-timeout=0`` is none; ``mode=copy`` is BuildKit's word for ``merge``; ``max-size``, or ``max-bytes``, takes
+    units, as ``10GB`` or ``512MiB``, and is for ``type=tar`` too. ``type=local,list-only=true``, without ``dest``, is
+    :func:`listing`.
 
     Args:
         text: such as ``type=local,dest=out``, ``type=tar`` or ``out``.
@@ -288,8 +331,8 @@ def _output(exporter: str, pairs: list[tuple[str, str]]) -> Output:
         return read_local(pairs)
     attrs = dict(pairs)
     if exporter == "tar":
-        dest = attrs.pop("dest", "")
-        return TarOutput(None if dest in ("", _STDOUT) else Path(dest), attrs)
+        dest, max_bytes = attrs.pop("dest", ""), read_max_bytes(attrs)
+        return TarOutput(None if dest in ("", _STDOUT) else Path(dest), attrs, max_bytes)
     if exporter in _LATER or (exporter == "docker" and attrs.get("dest")):
         what = "docker with dest" if exporter == "docker" else exporter
         raise UnsupportedError(f"output type {what} is not supported yet; known types are {_KNOWN}")
@@ -309,6 +352,9 @@ def _patterns(patterns: Iterable[str]) -> tuple[str, ...]:
 
 
 def _attributes(attrs: Mapping[str, str | bool | int]) -> dict[str, str]:
+    if "max_size" in attrs:
+        # It would go to the daemon, which ignores it, and the caller would believe in a limit.
+        raise InputError("max_size is a field of --output; the keyword is max_bytes, a number of bytes")
     return {_attribute_key(key): _attribute_value(value) for key, value in attrs.items()}
 
 

@@ -7,7 +7,7 @@ import stat
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from buildkit_session.caution import about_context, about_entry, about_name, about_unreadable
+from buildkit_session.caution import about_context, about_entry, about_name, about_target, about_unreadable
 from buildkit_session.fsutil.beneath import FileOpener
 from buildkit_session.fsutil.modes import GoMode, is_plain_file
 from buildkit_session.fsutil.walk import Filter, walk
@@ -41,6 +41,8 @@ def make_plan(root_fd: int, ignore_file: IgnoreFile | None, *, huge_file: int, m
             entry = _planned(found)
             planned.append(entry)
             watch.warnings += about_entry(entry, found.path, opener, huge_file=huge_file)
+            if entry.kind is PlannedKind.SYMLINK and (warning := about_target(found.path, found.linkname)) is not None:
+                watch.warnings.append(warning)
     totals = _totals(planned)
     return Plan(
         ignore_file=ignore_file.name if ignore_file else None,

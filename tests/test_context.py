@@ -302,6 +302,16 @@ def test_special_files_and_names(tmp_path: Path) -> None:
     assert paths(plan)[-3:] == ["socket", "\udcff", "\udcff/x"]
 
 
+def test_targets_of_links_are_names_too(tmp_path: Path) -> None:
+    """Daemons that refuse an odd name refuse an odd target as well."""
+    context = make(tmp_path, "f", ignore="")
+    (tmp_path / "odd").symlink_to(os.fsdecode(b"\xff"))
+    (tmp_path / "plain").symlink_to("\u00e4")
+    (warning,) = context.plan().warnings
+    assert (warning.kind, warning.path) == ("name-not-utf8", "odd")
+    assert "leads to a name that is not UTF-8" in warning.advice
+
+
 @pytest.fixture
 def shared_path() -> Iterator[Path]:
     """A directory that every user can reach."""

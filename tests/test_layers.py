@@ -19,7 +19,7 @@ LAYERS = ["cli", "client", "engine", "session", "services", "fsutil", "grpc", "h
 PLACES = {
     **dict.fromkeys(("arguments", "caution", "context", "local_output", "output", "plan", "planning"), "client"),
     **dict.fromkeys(("__main__", "testing", "demo"), "cli"),
-    **dict.fromkeys(("printable", "truth"), "errors"),
+    **dict.fromkeys(("printable", "quantity", "truth"), "errors"),
 }
 
 PURE = ["http2/core.py", "http2/events.py", "http2/fields.py", "http2/gate.py", "grpc/envelope.py", "grpc/status.py"]

@@ -16,9 +16,12 @@ from buildkit_session import output
 from buildkit_session.errors import InputError, UnsupportedError
 from buildkit_session.fsutil.options import ReceiveOptions
 from buildkit_session.fsutil.policy import Policy
+from buildkit_session.fsutil.quota import Limits
 from buildkit_session.output import ImageOutput, ListingOutput, LocalOutput, Output, TarOutput
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from buildkit_session.local_output import Mode
 
 
@@ -96,6 +99,8 @@ OWN: list[tuple[str, Output]] = [
     ("stall_timeout=0", LocalOutput(Path("o"), stall_timeout=None)),
     ("platform-split=false,umask=0", LocalOutput(Path("o"), {"platform-split": "false"})),
     ("list-only=false", LocalOutput(Path("o"))),
+    ("max-size=10GB,max-entries=300000", LocalOutput(Path("o"), max_bytes=10 * 1000**3, max_entries=300_000)),
+    ("max_bytes=1Ki", LocalOutput(Path("o"), max_bytes=1024)),
 ]
 
 OWN_REFUSED: list[tuple[str, str]] = [
@@ -114,6 +119,11 @@ OWN_REFUSED: list[tuple[str, str]] = [
     ("dest=o,stall-timeout=soon", "expected a number of seconds"),
     ("dest=o,stall-timeout=-1", "not a positive number"),
     ("dest=o,stall-timeout=nan", "not a positive number"),
+    ("dest=o,max-size=much", "for max-size: expected a size such as 10GB"),
+    ("dest=o,max-size=0", "max-size 0 is not a positive number; leave it away"),
+    ("dest=o,max-entries=1k", "for max-entries: expected a number"),
+    ("dest=o,max-entries=0", "max-entries 0 is not a positive number"),
+    ("list-only=true,max-entries=0", "max-entries 0 is not a positive number"),
     ("list-only=true,dest=o", "leave dest=o away"),
     ("list-only=true,umask=022,mode=mirror", "no meaning: mode, umask"),
 ]
@@ -141,6 +151,46 @@ def test_a_listing_has_no_destination() -> None:
     assert output.listing(exclude=["b"], stall_timeout=None).receive_options == ReceiveOptions(
         exclude=("b",), stall_timeout=None
     )
+
+
+def test_limits_are_for_the_receiver() -> None:
+    """A keyword or a field, none of them is sent; without any there are none."""
+    local = output.local("o", max_bytes=5, max_entries=6)
+    assert local.receive_options.limits == Limits(5, 6)
+    assert local.exporter == ("local", {})
+    assert output.local("o").receive_options.limits == output.tar().limits == Limits()
+    assert output.listing(max_entries=7).receive_options.limits == Limits(max_entries=7)
+    assert output.parse("type=local,list-only=true,max-entries=7") == output.listing(max_entries=7)
+
+
+@pytest.mark.parametrize("key", ["max-size", "max_size", "MAX-BYTES"])
+def test_an_archive_has_a_size(key: str) -> None:
+    made = output.parse(f"type=tar,dest=a.tar,{key}=1,{key}=1.5kB")
+    assert made == output.tar("a.tar", max_bytes=1500)
+    assert made.exporter == ("tar", {})
+    assert output.tar(max_bytes=1).limits == output.tar(io.BytesIO(), max_bytes=1).limits == Limits(1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max-size=x", "for max-size: expected a size"),
+        ("max-size=0", "max-size 0 is not a positive number"),
+        ("max-entries=5", "max-entries is for type=local: an archive is one file"),
+        ("max_entries=5", "max-entries is for type=local: an archive is one file"),
+    ],
+)
+def test_limits_that_an_archive_cannot_have(text: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        output.parse(f"type=tar,{text}")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [lambda **attrs: output.local("o", **attrs), output.tar, output.listing])
+def test_no_limit_gets_lost(make: Callable[..., Output]) -> None:
+    """The field's name as a keyword would be an attribute for the daemon, which ignores it."""
+    with pytest.raises(InputError, match="the keyword is max_bytes"):
+        make(max_size=5)
 
 
 def test_other_types_keep_fields_of_the_same_name() -> None:

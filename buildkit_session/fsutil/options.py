@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from buildkit_session.fsutil.policy import SAFE, Policy
+from buildkit_session.fsutil.quota import UNLIMITED, Limits
 
 __all__ = ["DEFAULT", "STALL_TIMEOUT", "ReceiveOptions"]
 
@@ -23,6 +24,7 @@ class ReceiveOptions:
         exclude: patterns; what matches them is not taken, included or not.
         incremental: whether files that are there with the listed size, time and permissions are left alone.
         stall_timeout: seconds of silence while content is owed, or ``None`` for no limit.
+        limits: how much may be taken.
     """
 
     policy: Policy = SAFE
@@ -30,6 +32,7 @@ class ReceiveOptions:
     exclude: tuple[str, ...] = ()
     incremental: bool = False
     stall_timeout: float | None = STALL_TIMEOUT
+    limits: Limits = UNLIMITED
 
 
 DEFAULT: Final = ReceiveOptions()
