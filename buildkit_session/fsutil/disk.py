@@ -24,6 +24,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from buildkit_session.errors import TransferError
+from buildkit_session.fsutil.backlog import Backlog, Row
+from buildkit_session.fsutil.content import write_all
 from buildkit_session.fsutil.directories import Directories
 from buildkit_session.fsutil.metadata import set_node_metadata, set_open_metadata
 from buildkit_session.fsutil.modes import to_posix
@@ -32,8 +34,10 @@ from buildkit_session.fsutil.unchanged import Unchanged
 from buildkit_session.fsutil.validate import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from buildkit_session.fsutil.backlog import FileEntry
+    from buildkit_session.fsutil.content import Piece
     from buildkit_session.messages.fsutil.types import Stat
 
 __all__ = ["DirectoryWriter", "Written"]
@@ -95,7 +99,7 @@ class DirectoryWriter:
         self._prefix = b".tmp." + secrets.token_hex(8).encode()
         self._counter = count()
         self._open_files: dict[bytes, _OpenFile] = {}
-        self._unfinished: list[Stat] = []  # directories
+        self._unfinished = Backlog()  # directories
         self._hard_links: list[tuple[bytes, bytes]] = []  # path, path of the source
 
     # -- entries ------------------------------------------------------------------------------------------------
@@ -132,7 +136,7 @@ class DirectoryWriter:
 
     def _add_directory(self, entry: Stat) -> None:
         parent, name = self._directories.locate(entry.path)
-        self._unfinished.append(entry)
+        self._unfinished.append(Row.of(0, entry))
         self.written.directories += 1
         self.written.dropped_xattrs += self._policy.drops_xattrs(entry)
         try:
@@ -177,30 +181,26 @@ class DirectoryWriter:
         self._replace(entry.path, create)
         self._count_file(entry)
 
-    def _count_file(self, entry: Stat) -> None:
-        self.written.files += 1
-        self.written.dropped_bits += self._policy.drops_bits(to_posix(entry.mode))
-        self.written.dropped_xattrs += self._policy.drops_xattrs(entry)
+    def _count_file(self, entry: FileEntry) -> None:
+        written = self.written
+        written.files += 1
+        written.dropped_bits += self._policy.drops_bits(to_posix(entry.mode))
+        written.dropped_xattrs += self._policy.drops_xattrs(entry)
 
     # -- content ------------------------------------------------------------------------------------------------
 
-    def write(self, entry: Stat, data: bytes) -> None:
+    def write(self, entry: FileEntry, /, *pieces: Piece) -> None:
         """Append content to a file that is not complete yet."""
         try:
-            file = self._open_files.get(entry.path) or self._create(entry.path)
-            file.size += len(data)
-            if file.size > entry.size:  # now, as what never ends would fill the disk
-                raise _wrong_size(entry, file.size)
-            view = memoryview(data)
-            while view:
-                view = view[os.write(file.descriptor, view) :]
+            _append(self._open_files.get(entry.path) or self._create(entry.path), entry, pieces)
         except OSError as error:
             raise _failed("write", entry.path, error) from error
 
-    def complete(self, entry: Stat) -> None:
-        """Give a file its mode and time and put it in its place; it may have had no content."""
+    def complete(self, entry: FileEntry, /, *pieces: Piece) -> None:
+        """Append the last content, if any, give the file its mode and time, and put it in its place."""
         try:
             file = self._open_files.get(entry.path) or self._create(entry.path)
+            _append(file, entry, pieces)
             if file.size != entry.size:
                 raise _wrong_size(entry, file.size)
             del self._open_files[entry.path]
@@ -231,7 +231,8 @@ class DirectoryWriter:
                 self._link(path, source)
             except OSError as error:
                 raise _failed("link", path, error) from error
-        for entry in reversed(self._unfinished):
+        while self._unfinished:
+            entry = self._unfinished.pop()
             try:
                 set_open_metadata(self._directories.descriptor(entry.path), entry, self._policy)
             except OSError as error:
@@ -289,7 +290,14 @@ class DirectoryWriter:
         return b"%s.%d" % (self._prefix, next(self._counter))
 
 
-def _seal(descriptor: int, entry: Stat, policy: Policy) -> None:
+def _append(file: _OpenFile, entry: FileEntry, pieces: Sequence[Piece]) -> None:
+    file.size += sum(map(len, pieces))
+    if file.size > entry.size:  # now, as what never ends would fill the disk
+        raise _wrong_size(entry, file.size)
+    write_all(file.descriptor, pieces)
+
+
+def _seal(descriptor: int, entry: FileEntry, policy: Policy) -> None:
     """Apply the metadata, and close in any case: an error of closing is one of writing."""
     try:
         set_open_metadata(descriptor, entry, policy)
@@ -309,6 +317,6 @@ def _failed(verb: str, path: bytes, error: OSError) -> TransferError:
     return TransferError(f"cannot {verb} {shown(path)}: {error.strerror or error}", path=path)
 
 
-def _wrong_size(entry: Stat, arrived: int) -> TransferError:
+def _wrong_size(entry: FileEntry, arrived: int) -> TransferError:
     text = f"{shown(entry.path)} was listed with {entry.size} bytes, {arrived} arrived"
     return TransferError(text, path=entry.path)

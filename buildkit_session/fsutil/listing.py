@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from buildkit_session.fsutil.modes import to_posix
 
 if TYPE_CHECKING:
+    from buildkit_session.fsutil.backlog import FileEntry
+    from buildkit_session.fsutil.content import Piece
     from buildkit_session.messages.fsutil.types import Stat
 
 __all__ = ["EntryKind", "ListedEntry", "Listing"]
@@ -80,11 +82,11 @@ class Listing:
             )
         )
 
-    def write(self, entry: Stat, data: bytes) -> None:  # noqa: ARG002 - the signature of a sink
+    def write(self, entry: FileEntry, /, *pieces: Piece) -> None:  # noqa: ARG002 - the signature of a sink
         """Never called, as nothing is wanted."""
         raise AssertionError("a listing wants no content")
 
-    def complete(self, entry: Stat) -> None:  # noqa: ARG002 - the signature of a sink
+    def complete(self, entry: FileEntry, /, *pieces: Piece) -> None:  # noqa: ARG002 - the signature of a sink
         """Never called, as nothing is wanted."""
         raise AssertionError("a listing wants no content")
 

@@ -19,13 +19,13 @@ from buildkit_session.fsutil.modes import to_posix
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from buildkit_session.fsutil.backlog import FileEntry
     from buildkit_session.fsutil.policy import Policy
-    from buildkit_session.messages.fsutil.types import Stat
 
 __all__ = ["set_node_metadata", "set_open_metadata"]
 
 
-def set_open_metadata(descriptor: int, entry: Stat, policy: Policy) -> None:
+def set_open_metadata(descriptor: int, entry: FileEntry, policy: Policy) -> None:
     """Apply it to an open file or directory; may raise OSError."""
     if policy.upstream:
         _set_xattrs(descriptor, entry.xattrs)
@@ -35,7 +35,7 @@ def set_open_metadata(descriptor: int, entry: Stat, policy: Policy) -> None:
     os.utime(descriptor, ns=(entry.mod_time, entry.mod_time))
 
 
-def set_node_metadata(name: bytes, entry: Stat, policy: Policy, *, dir_fd: int) -> None:
+def set_node_metadata(name: bytes, entry: FileEntry, policy: Policy, *, dir_fd: int) -> None:
     """Apply it to what must not be opened: a symbolic link, a pipe, a device; may raise OSError.
 
     Args:

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from buildkit_session.messages.fsutil.types import Stat
+    from buildkit_session.fsutil.backlog import FileEntry
 
 __all__ = ["SAFE", "Policy"]
 
+PERMISSIONS: Final = 0o777
 SPECIAL_BITS: Final = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
+ALL_BITS: Final = PERMISSIONS | SPECIAL_BITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +39,14 @@ class Policy:
 
     def mode(self, st_mode: int) -> int:
         """The permissions of an entry that was listed with ``st_mode``."""
-        bits = stat.S_IMODE(st_mode) & ~self.umask
-        return bits & ~SPECIAL_BITS if self.drops_bits(st_mode) else bits
+        bits = st_mode & ~self.umask
+        return bits & (PERMISSIONS if self.drops_bits(st_mode) else ALL_BITS)
 
     def drops_bits(self, st_mode: int) -> bool:
         """Whether the entry was listed with bits that it does not get. On directories they harm nobody."""
-        return not self.upstream and not stat.S_ISDIR(st_mode) and bool(st_mode & SPECIAL_BITS)
+        return bool(st_mode & SPECIAL_BITS) and not self.upstream and not stat.S_ISDIR(st_mode)
 
-    def drops_xattrs(self, entry: Stat) -> bool:
+    def drops_xattrs(self, entry: FileEntry) -> bool:
         """Whether the entry was listed with extended attributes that it does not get."""
         return not self.upstream and bool(entry.xattrs)
 

@@ -13,24 +13,28 @@ Source: tonistiigi/fsutil:receive.go, send.go (queue lengths); moby/buildkit iss
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
 from anyio import CancelScope, to_thread
 
 from buildkit_session.errors import InputError, RemoteProtocolError, TransferError
-from buildkit_session.fsutil.choice import Choice, Chosen
+from buildkit_session.fsutil.backlog import Backlog, Row
+from buildkit_session.fsutil.choice import Choice
 from buildkit_session.fsutil.disk import DirectoryWriter, Written
 from buildkit_session.fsutil.listing import ListedEntry, Listing
 from buildkit_session.fsutil.modes import is_plain_file, to_posix
 from buildkit_session.fsutil.options import DEFAULT
+from buildkit_session.fsutil.pace import let_gather
 from buildkit_session.fsutil.packets import DATA, ERR, FIN, STAT, fin_packet, give_up, peer_error, req_packet
+from buildkit_session.fsutil.quota import Quota
 from buildkit_session.fsutil.stall import StallWatch, run_watched
 from buildkit_session.fsutil.validate import ListingCheck, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
+    from buildkit_session.fsutil.backlog import FileEntry
+    from buildkit_session.fsutil.content import Piece
     from buildkit_session.fsutil.options import ReceiveOptions
     from buildkit_session.fsutil.packets import Channel
     from buildkit_session.messages.fsutil.types import Packet, Stat
@@ -39,6 +43,9 @@ __all__ = ["Sink", "receive_listing", "receive_tree"]
 
 OUTSTANDING: Final = 64
 """Requests under way; half the daemon's queue."""
+
+MANY: Final = 2 * OUTSTANDING
+"""Packets in a batch that are worth a change of threads: small files, as many as there can be."""
 
 NAMED: Final = 3
 """Files that the error of a stalled transfer names."""
@@ -55,12 +62,12 @@ class Sink(Protocol):
         """Take an entry without content."""
         ...
 
-    def write(self, entry: Stat, data: bytes) -> None:
-        """Take the next piece of a file."""
+    def write(self, entry: FileEntry, /, *pieces: Piece) -> None:
+        """Take the next pieces of a file, which are good during the call only."""
         ...
 
-    def complete(self, entry: Stat) -> None:
-        """Take the end of a file."""
+    def complete(self, entry: FileEntry, /, *pieces: Piece) -> None:
+        """Take the last pieces of a file, or all of them."""
         ...
 
     def finish(self) -> None:
@@ -77,6 +84,7 @@ async def receive_tree(
     root_fd: int,
     options: ReceiveOptions = DEFAULT,
     on_entry: Callable[[Stat], object] = lambda _: None,
+    quota: Quota | None = None,
 ) -> Written:
     """Receive a tree into the directory ``root_fd``, merging with what is there.
 
@@ -88,30 +96,34 @@ async def receive_tree(
         root_fd: an open directory; stays the caller's.
         options: what is taken, and how.
         on_entry: called for each entry that is taken, in a thread, before it is written.
+        quota: what several streams may take together; by default the limits are for this one.
 
     Raises:
+        QuotaExceeded: the listing goes beyond the limits; nothing beyond them was written.
         TransferError: something could not be written, the sender gave up, fell silent or ended early.
         RemoteProtocolError: the listing or the data break the rules; nothing of the offending entry was written.
         InputError: a pattern is malformed.
         StreamReset: the sender went away.
     """
     writer = DirectoryWriter(root_fd, options.policy, incremental=options.incremental)
-    await _receive(channel, writer, options, on_entry)
+    await _receive(channel, writer, options, on_entry, quota or Quota(options.limits))
     return writer.written
 
 
 async def receive_listing(channel: Channel, options: ReceiveOptions = DEFAULT) -> list[ListedEntry]:
     """Receive the entries of a tree and nothing else; raises as :func:`receive_tree`."""
     listing = Listing()
-    await _receive(channel, listing, options, lambda _: None)
+    await _receive(channel, listing, options, lambda _: None, Quota(options.limits))
     return listing.entries
 
 
-async def _receive(channel: Channel, sink: Sink, options: ReceiveOptions, on_entry: Callable[[Stat], object]) -> None:
+async def _receive(
+    channel: Channel, sink: Sink, options: ReceiveOptions, on_entry: Callable[[Stat], object], quota: Quota
+) -> None:
     watch = StallWatch()
     try:
         choice = Choice(options.include, options.exclude) if options.include or options.exclude else None
-        receiver = _Receiver(sink, choice, on_entry)
+        receiver = _Receiver(sink, choice, on_entry, quota)
 
         def stalled() -> TransferError | None:
             return receiver.stalled(options.stall_timeout)
@@ -135,14 +147,22 @@ async def _take_all(channel: Channel, receiver: _Receiver, sink: Sink, watch: St
                 packets = await channel.recv_many()
             if not packets:
                 raise TransferError("the daemon ended the transfer early; the directory is incomplete")
-            await to_thread.run_sync(receiver.take, packets)
-            with watch.waiting():
-                for entry_id in receiver.requests():
-                    await channel.send(req_packet(entry_id))
+            receiver.look_through(packets)
+            await _ask(channel, receiver, watch)  # so that the sender works while these are written
+            size = await to_thread.run_sync(receiver.take, packets)
+            await _ask(channel, receiver, watch)
+            if len(packets) < MANY and not receiver.complete:
+                await let_gather(size)
         await to_thread.run_sync(sink.finish)
     finally:
         with CancelScope(shield=True):
             await to_thread.run_sync(sink.close)
+
+
+async def _ask(channel: Channel, receiver: _Receiver, watch: StallWatch) -> None:
+    if numbers := receiver.requests():
+        with watch.waiting():
+            await channel.send_many([req_packet(number) for number in numbers])
 
 
 async def _wait_for_fin(channel: Channel, watch: StallWatch) -> None:
@@ -162,17 +182,19 @@ async def _wait_for_fin(channel: Channel, watch: StallWatch) -> None:
 class _Receiver:
     """The state of one transfer; fed packets in a thread, asked for requests on the loop, never at the same time."""
 
-    def __init__(self, sink: Sink, choice: Choice | None, on_entry: Callable[[Stat], object]) -> None:
+    def __init__(self, sink: Sink, choice: Choice | None, on_entry: Callable[[Stat], object], quota: Quota) -> None:
         self.finished = False  # whether the end was said to the sender
         self._sink = sink
         self._choice = choice
         self._on_entry = on_entry
+        self._quota = quota
         self._check = ListingCheck()
         self._listed = 0
         self._listing_ended = False
-        self._wanted: deque[Chosen] = deque()
-        self._outstanding: dict[int, Stat] = {}
-        self._last_data: Stat | None = None  # the file that content came for last, until it is complete
+        self._wanted = Backlog()
+        self._outstanding: dict[int, Row] = {}  # asked for, and not complete on the disk
+        self._unsent: set[int] = set()  # asked for, and the end of it was not seen yet
+        self._last_data: Row | None = None  # the file that content came for last, until it is complete
 
     @property
     def complete(self) -> bool:
@@ -182,11 +204,20 @@ class _Receiver:
     def requests(self) -> list[int]:
         """The numbers of the entries to ask for now."""
         numbers = []
-        while self._wanted and len(self._outstanding) < OUTSTANDING:
-            chosen = self._wanted.popleft()
-            self._outstanding[chosen.number] = chosen.entry
-            numbers.append(chosen.number)
+        for _ in range(OUTSTANDING - len(self._unsent)):
+            if not self._wanted:
+                break
+            row = self._wanted.popleft()
+            self._outstanding[row.number] = row
+            numbers.append(row.number)
+        self._unsent.update(numbers)
         return numbers
+
+    def look_through(self, packets: list[Packet]) -> None:
+        """Note which files have come to their end: others can be asked for before these are written."""
+        for packet in packets:
+            if packet.type == DATA and not packet.data:
+                self._unsent.discard(packet.id)
 
     def stalled(self, timeout: float | None) -> TransferError | None:
         """The error if the sender does not go on, or ``None`` if it has not been asked for anything."""
@@ -204,17 +235,27 @@ class _Receiver:
             text += f", and {len(others)} more were asked for: {', '.join(others[:NAMED])}{more}"
         return TransferError(text, path=stuck.path)
 
-    def take(self, packets: list[Packet]) -> None:
-        """Apply packets in order."""
+    def take(self, packets: list[Packet]) -> int:
+        """Apply packets in order, but for content, which is handed over file by file.
+
+        Returns:
+            How many bytes of content there were.
+        """
+        contents: dict[int, list[Piece]] = {}
+        size = 0
         for packet in packets:
             if packet.type == DATA:
-                self._take_data(packet)
+                size += len(packet.data)
+                self._take_data(packet.id, packet.data, contents)
             elif packet.type == STAT:
                 self._take_stat(packet.stat)
             elif packet.type == ERR:
                 raise peer_error(packet)
             else:
                 raise RemoteProtocolError(f"a sender of files sent a packet of type {int(packet.type)} out of turn")
+        for number, pieces in contents.items():
+            self._sink.write(self._outstanding[number], *pieces)
+        return size
 
     def _take_stat(self, entry: Stat | None) -> None:
         if self._listing_ended:
@@ -227,29 +268,31 @@ class _Receiver:
             to_posix(entry.mode)
         except ValueError as error:
             raise RemoteProtocolError(f"{shown(entry.path)}: {error}") from error
-        for chosen in self._choose(entry):
-            self._take_chosen(chosen)
+        if self._choice is None:
+            self._take_chosen(self._listed, entry)
+        else:
+            for number, chosen in self._choice.take(self._listed, entry):
+                self._take_chosen(number, chosen)
         self._listed += 1
 
-    def _choose(self, entry: Stat) -> Iterable[Chosen]:
-        return (Chosen(self._listed, entry),) if self._choice is None else self._choice.take(self._listed, entry)
-
-    def _take_chosen(self, chosen: Chosen) -> None:
-        entry = chosen.entry
+    def _take_chosen(self, number: int, entry: Stat) -> None:
+        self._quota.take_entry(entry)
         self._on_entry(entry)
         if not is_plain_file(entry.mode) or entry.linkname:
             self._sink.add(entry)
         elif self._sink.wants(entry):
-            self._wanted.append(chosen)
+            self._quota.take_content(entry)
+            self._wanted.append(Row.of(number, entry))
 
-    def _take_data(self, packet: Packet) -> None:
-        entry = self._outstanding.get(packet.id)
-        if entry is None:
-            raise RemoteProtocolError(f"content arrived for entry {packet.id}, which was not asked for")
-        if packet.data:
-            self._last_data = entry
-            self._sink.write(entry, packet.data)
+    def _take_data(self, number: int, data: Piece, contents: dict[int, list[Piece]]) -> None:
+        """Add a piece to ``contents``; at the end of the file hand over what is there of it, often all of it."""
+        row = self._outstanding.get(number)
+        if row is None:
+            raise RemoteProtocolError(f"content arrived for entry {number}, which was not asked for")
+        if data:
+            self._last_data = row
+            contents.setdefault(number, []).append(data)
         else:
-            self._last_data = None if self._last_data is entry else self._last_data
-            self._sink.complete(entry)
-            del self._outstanding[packet.id]
+            self._last_data = None if self._last_data is row else self._last_data
+            self._sink.complete(row, *contents.pop(number, ()))
+            del self._outstanding[number]

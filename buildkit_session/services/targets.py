@@ -10,8 +10,9 @@ import os
 import secrets
 import stat
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 from anyio import to_thread
@@ -19,29 +20,33 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from buildkit_session.errors import RemoteProtocolError, TransferError
 from buildkit_session.fsutil.options import DEFAULT, ReceiveOptions
+from buildkit_session.fsutil.pace import let_gather
+from buildkit_session.fsutil.quota import UNLIMITED, Limits, Quota
 from buildkit_session.fsutil.receiver import receive_listing, receive_tree
-from buildkit_session.grpc.codec import MessageCodec
+from buildkit_session.fsutil.wire import PACKETS
 from buildkit_session.grpc.router import Codecs
-from buildkit_session.messages.fsutil.types import Packet
-from buildkit_session.messages.moby.filesync.v1 import BytesMessage
 from buildkit_session.services.exported import Exported
+from buildkit_session.services.pieces import PIECES
 from buildkit_session.services.placement import PlacementMode, place
-from buildkit_session.services.writers import AnyWriter, Feed, feed_of
+from buildkit_session.services.writers import AnyWriter, Feed, FileFeed, feed_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from buildkit_session.fsutil.content import Piece
     from buildkit_session.fsutil.disk import Written
     from buildkit_session.fsutil.listing import ListedEntry
     from buildkit_session.grpc.call import Call
+    from buildkit_session.messages.fsutil.types import Packet
+    from buildkit_session.messages.moby.filesync.v1 import BytesMessage
 
 __all__ = ["DirectoryTarget", "FileTarget", "ListingTarget", "StreamTarget"]
 
 READER_POLL: Final = 0.1
 """Seconds between looks for the reader of a pipe."""
 
-_PACKETS = Codecs(MessageCodec(Packet), MessageCodec(Packet))
-_BYTES = Codecs(MessageCodec(BytesMessage), MessageCodec(BytesMessage))
+_PACKETS = Codecs(PACKETS, PACKETS)
+_BYTES = Codecs(PIECES, PIECES)
 
 
 class _Target:
@@ -113,6 +118,7 @@ class DirectoryTarget(_Target):
         self.destination = destination
         self.written: list[Written] = []
         self._options = options
+        self._quota = Quota(options.limits)
         self._placement = place(destination, mode, options)
         self._exported: Exported | None = None  # once committed
 
@@ -121,7 +127,8 @@ class DirectoryTarget(_Target):
         with self._stream():
             root_fd = await to_thread.run_sync(self._placement.open)
             try:
-                self.written.append(await receive_tree(call, root_fd, self._options, self._placement.note))
+                note = self._placement.note
+                self.written.append(await receive_tree(call, root_fd, self._options, note, self._quota))
             finally:
                 os.close(root_fd)
 
@@ -163,18 +170,24 @@ class ListingTarget(_Target):
 
 
 class StreamTarget(_Target):
-    """Receives one file into a writer, ordinary or asynchronous, which stays the caller's and is not closed."""
+    """Receives one file into a writer, ordinary or asynchronous, which stays the caller's and is not closed.
+
+    Args:
+        writer: gets the bytes.
+        limits: how many of them it gets at most; entries of an archive are not counted.
+    """
 
     codecs = _BYTES
 
-    def __init__(self, writer: AnyWriter) -> None:
+    def __init__(self, writer: AnyWriter, limits: Limits = UNLIMITED) -> None:
         super().__init__()
         self._feed = feed_of(writer)
+        self._quota = Quota(limits)
 
     async def receive(self, call: Call[BytesMessage, Any]) -> None:
         """See :class:`~buildkit_session.services.filesend.Target`."""
         with self._stream():
-            await _copy(call, self._feed)
+            await _copy(call, self._feed, self._quota)
 
 
 class FileTarget(_Target):
@@ -182,13 +195,15 @@ class FileTarget(_Target):
 
     Args:
         destination: a link is followed; a device or a pipe is written to directly.
+        limits: as for :class:`StreamTarget`.
     """
 
     codecs = _BYTES
 
-    def __init__(self, destination: Path) -> None:
+    def __init__(self, destination: Path, limits: Limits = UNLIMITED) -> None:
         super().__init__()
         self.destination = destination
+        self._quota = Quota(limits)
 
     async def receive(self, call: Call[BytesMessage, Any]) -> None:
         """See :class:`~buildkit_session.services.filesend.Target`."""
@@ -202,30 +217,34 @@ class FileTarget(_Target):
                 raise TransferError(f"cannot write {self.destination}: {error.strerror or error}") from error
 
     async def _receive_directly(self, call: Call[BytesMessage, Any]) -> None:
-        with await _open_special(self.destination) as stream:
-            await _copy(call, feed_of(stream))
+        with await _open_special(self.destination) as file:
+            await _copy(call, FileFeed(file), self._quota)
 
     async def _receive_aside(self, call: Call[BytesMessage, Any]) -> None:
         final = await to_thread.run_sync(_resolved, self.destination)
         aside = final.with_name(f".tmp.{secrets.token_hex(8)}")
         try:
-            with await to_thread.run_sync(_create, aside, final) as stream:
-                await _copy(call, feed_of(stream))
+            with await to_thread.run_sync(_create, aside, final) as file:
+                await _copy(call, FileFeed(file), self._quota)
             await to_thread.run_sync(os.replace, aside, final)
         finally:
             with suppress(OSError):
                 aside.unlink()
 
 
-async def _copy(call: Call[BytesMessage, Any], feed: Feed) -> None:
+async def _copy(call: Call[BytesMessage, Any], feed: Feed, quota: Quota) -> None:
     """Write all messages; returns only when the sender has said that this was the end."""
     while batch := await call.recv_many():
-        await feed.write([_piece(message) for message in batch])
+        pieces = [_piece(message) for message in batch]
+        size = sum(map(len, pieces))
+        quota.take_bytes(size)
+        await feed.write(pieces)
+        await let_gather(size)
     # Before the status goes out, so that a full disk still fails the build.
     await feed.flush()
 
 
-def _piece(message: BytesMessage) -> bytes:
+def _piece(message: BytesMessage) -> Piece:
     if message._unknown_fields:
         # A packet reads as an empty message with a field more; it must not make an empty file.
         raise RemoteProtocolError("a message that is no piece of a file arrived for a file")
@@ -243,7 +262,7 @@ def _is_special(path: Path) -> bool:
         return False
 
 
-async def _open_special(path: Path) -> BinaryIO:
+async def _open_special(path: Path) -> FileIO:
     """Open a device or a pipe for writing. A pipe without a reader is waited for in a way that can be cancelled."""
     while True:
         try:
@@ -254,13 +273,13 @@ async def _open_special(path: Path) -> BinaryIO:
             await anyio.sleep(READER_POLL)
         else:
             os.set_blocking(descriptor, True)
-            return os.fdopen(descriptor, "wb")
+            return FileIO(descriptor, "wb")
 
 
-def _create(aside: Path, final: Path) -> BinaryIO:
+def _create(aside: Path, final: Path) -> FileIO:
     """Create a new file, with the permissions of the one it will replace."""
     final.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     with suppress(OSError):
         os.fchmod(descriptor, stat.S_IMODE(final.stat().st_mode) & 0o777)
-    return os.fdopen(descriptor, "wb")
+    return FileIO(descriptor, "wb")

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import inspect
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from anyio import to_thread
 
 from buildkit_session.errors import TransferError
+from buildkit_session.fsutil.content import write_all
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from io import FileIO
 
-__all__ = ["AnyWriter", "AsyncWriter", "ByteSender", "Feed", "Writer", "feed_of"]
+    from buildkit_session.fsutil.content import Piece
+
+__all__ = ["AnyWriter", "AsyncWriter", "ByteSender", "Feed", "FileFeed", "Writer", "feed_of"]
+
+
+JOINED: Final = 256 * 1024
+"""Bytes that a writer is given at once, if they come in smaller pieces. It may leave some, and gets those again."""
 
 
 class Writer(Protocol):
@@ -43,7 +51,7 @@ AnyWriter: TypeAlias = Writer | AsyncWriter | ByteSender
 class Feed(Protocol):
     """One way to feed a writer. Both methods raise TransferError, whatever the writer raises."""
 
-    async def write(self, pieces: list[bytes]) -> None:
+    async def write(self, pieces: Sequence[Piece]) -> None:
         """Hand all pieces over, in order."""
         ...
 
@@ -71,12 +79,27 @@ def feed_of(writer: AnyWriter) -> Feed:
     return _ThreadFeed(write, getattr(writer, "flush", None))
 
 
+class FileFeed:
+    """Feeds a file of ours, which has no buffer to flush, without copying anything."""
+
+    def __init__(self, file: FileIO) -> None:
+        self._descriptor = file.fileno()
+
+    async def write(self, pieces: Sequence[Piece]) -> None:
+        """See :class:`Feed`."""
+        with _translated():
+            await to_thread.run_sync(write_all, self._descriptor, pieces)
+
+    async def flush(self) -> None:
+        """See :class:`Feed`."""
+
+
 class _ThreadFeed:
     def __init__(self, write: Callable[[bytes], object], flush: Callable[[], object] | None) -> None:
         self._write = write
         self._flush = flush
 
-    async def write(self, pieces: list[bytes]) -> None:
+    async def write(self, pieces: Sequence[Piece]) -> None:
         await to_thread.run_sync(self._write_all, pieces)
 
     async def flush(self) -> None:
@@ -84,9 +107,9 @@ class _ThreadFeed:
             with _translated():
                 await to_thread.run_sync(self._flush)
 
-    def _write_all(self, pieces: list[bytes]) -> None:
+    def _write_all(self, pieces: Sequence[Piece]) -> None:
         with _translated():
-            for data in pieces:
+            for data in _joined(pieces):
                 left = data
                 while left:
                     left = _untaken(left, self._write(left))
@@ -97,9 +120,9 @@ class _AwaitedFeed:
         self._write = write
         self._flush = getattr(writer, "flush", None)
 
-    async def write(self, pieces: list[bytes]) -> None:
+    async def write(self, pieces: Sequence[Piece]) -> None:
         with _translated():
-            for data in pieces:
+            for data in _joined(pieces):
                 left = data
                 while left:
                     left = _untaken(left, await self._write(left))
@@ -108,6 +131,19 @@ class _AwaitedFeed:
         if inspect.iscoroutinefunction(self._flush):
             with _translated():
                 await self._flush()
+
+
+def _joined(pieces: Sequence[Piece]) -> Iterator[bytes]:
+    """Put pieces together: a writer costs its caller more by the call than by the byte."""
+    together: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        if together and size + len(piece) > JOINED:
+            yield b"".join(together)
+            together, size = [], 0
+        together.append(piece)
+        size += len(piece)
+    yield b"".join(together)
 
 
 def _untaken(data: bytes, taken: object) -> bytes:

@@ -7,6 +7,7 @@ import stat
 from typing import TYPE_CHECKING
 
 import pytest
+from tricky_cases import tricky
 from wires import ANY_TIME, directory, file, hard_link, open_descriptors, temporary_names
 
 from buildkit_session.errors import TransferError
@@ -105,6 +106,7 @@ def test_closing_removes_what_is_incomplete_and_keeps_the_rest(tmp_path: Path, r
     assert [names for _, _, names in os.walk(tmp_path)] == [[], ["done"]]
 
 
+@tricky(35)
 def test_directories_get_their_mode_at_the_end(tmp_path: Path, root_fd: int) -> None:
     """Until then they can be written to; what was written does not change their time."""
     writer = DirectoryWriter(root_fd)

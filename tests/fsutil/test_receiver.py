@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+from tricky_cases import tricky
 from wires import (
     ANY_TIME,
     Daemon,
@@ -108,6 +109,7 @@ def test_an_empty_listing(dest: Path) -> None:
     assert tree(dest) == {}
 
 
+@tricky(24)
 def test_files_arrive_interleaved_and_before_the_listing_ends(dest: Path) -> None:
     """DATA of several files and STATs mix freely."""
 
@@ -129,6 +131,7 @@ def test_files_arrive_interleaved_and_before_the_listing_ends(dest: Path) -> Non
     assert {path.name: path.read_bytes() for path in dest.iterdir()} == {"a": b"aaAA", "b": b"bbBB", "c": b"c"}
 
 
+@tricky(16)
 @pytest.mark.parametrize("mtime", [0, -1, -(2**31) * 10**9, 2**32 * 10**9 + 7])
 def test_times_keep_their_nanoseconds(dest: Path, mtime: int) -> None:
     """Also before 1970 and after 2038."""
@@ -144,6 +147,7 @@ def test_any_time_is_accepted(dest: Path, mtime: int) -> None:
     assert receive_entries(dest, *entries).error is None
 
 
+@tricky(36)
 @pytest.mark.parametrize("name", [b"\xff\xfe\x80", b"caf\xc3\xa9", b"a\nb\x1b[2J", b"\\", b"  ", b"-rf", b"x" * 255])
 def test_names_are_bytes(dest: Path, name: bytes) -> None:
     """DR-03."""
@@ -165,6 +169,7 @@ def test_modes_do_not_depend_on_the_umask(dest: Path, mask: int) -> None:
     assert [stat.S_IMODE((dest / name).stat().st_mode) for name in ("d", "d/f", "p")] == [0o755, 0o666, 0o666]
 
 
+@tricky(35)
 def test_what_cannot_be_written_to_has_content(dest: Path) -> None:
     """DR-33: read-only files, and read-only directories with entries."""
     entries = directory(b"d", 0o555), file(b"d/f", b"x", 0o444), hard_link(b"d/g", b"d/f"), file(b"z", b"y", 0)
@@ -249,6 +254,7 @@ TRAPS: dict[str, Callable[[Path, Path], None]] = {
 }
 
 
+@tricky(33)
 @pytest.mark.parametrize("trap", TRAPS)
 @pytest.mark.parametrize(
     ("entry", "kind"),
@@ -282,6 +288,7 @@ def test_a_device_in_the_way_is_replaced(dest: Path) -> None:
     assert (dest / "x").read_bytes() == b"new"
 
 
+@tricky(33)
 def test_a_link_in_place_of_a_parent_is_replaced_not_followed(dest: Path, outside: Path) -> None:
     """DR-07."""
     (dest / "d").symlink_to(outside)
@@ -356,6 +363,7 @@ def test_the_deepest_tree(dest: Path) -> None:
 # -- daemons that break the rules -----------------------------------------------------------------------------------
 
 
+@tricky(34)
 @pytest.mark.parametrize("path", [b"..", b"../x", b"/x", b"a/../x", b"", b".", b"a//b", b"a\0b", b"a" * 256, b"b/c"])
 def test_a_refused_path_reaches_no_disk(dest: Path, path: bytes) -> None:
     """DR-01, DR-02, DR-04, DR-05: the error is typed and told to the daemon."""
@@ -445,6 +453,7 @@ async def _unknown_type(daemon: Daemon) -> None:
     await daemon.end.send(Packet(type=PacketPacketType(9)))
 
 
+@tricky(11, 34)
 @pytest.mark.parametrize(
     "script",
     [
@@ -502,6 +511,7 @@ def stopping_after(count: int) -> Callable[[Daemon], Awaitable[None]]:
     return script
 
 
+@tricky(28)
 @pytest.mark.parametrize("count", range(14))
 def test_an_end_without_fin_is_a_failure(dest: Path, count: int) -> None:
     """DR-20: wherever the transfer stops, and if all content is there."""
@@ -532,6 +542,7 @@ def test_the_daemon_gives_up(dest: Path, when: str) -> None:
     assert ERR not in {packet.type for packet in received.sent}
 
 
+@tricky(39)
 def test_after_fin_late_data_is_ignored(dest: Path) -> None:
     """The daemon's workers may still have been sending."""
 
@@ -557,6 +568,7 @@ def test_the_first_cause_is_raised_when_the_daemon_is_gone(dest: Path) -> None:
 # -- load -----------------------------------------------------------------------------------------------------------
 
 
+@tricky(37)
 def test_requests_and_open_files_are_bounded(dest: Path) -> None:
     """DR-24: thousands of pending files, few of them asked for and open."""
     count = 5000
@@ -798,6 +810,7 @@ def test_a_directory_without_permission(dest: Path) -> None:
     assert received.told() == "cannot write f: Permission denied"
 
 
+@tricky(13, 18, 25)
 def test_nothing_outstanding_is_left_unasked(dest: Path) -> None:
     """Every plain file is asked for once, also an empty one; hard links and others never."""
     received = receive_entries(dest, *LISTING)

@@ -16,7 +16,7 @@ from buildkit_session.messages.fsutil.types import Packet, PacketPacketType
 from buildkit_session.services.filesync import FileSync
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from buildkit_session.grpc.call import Call

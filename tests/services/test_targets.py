@@ -139,6 +139,13 @@ def test_the_null_device(tmp_path: Path) -> None:
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
 
 
+@pytest.fixture
+def _out_of_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``wait_all_tasks_blocked`` looks every 0.1 seconds: what wakes at the same times it hardly ever sees blocked."""
+    monkeypatch.setattr("buildkit_session.services.targets.READER_POLL", 0.037)
+
+
+@pytest.mark.usefixtures("_out_of_step")
 def test_a_pipe_is_written_to_when_its_reader_comes(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
@@ -156,6 +163,7 @@ def test_a_pipe_is_written_to_when_its_reader_comes(tmp_path: Path) -> None:
     assert got == [b"x" * 200_000]
 
 
+@pytest.mark.usefixtures("_out_of_step")
 def test_a_pipe_without_reader_can_be_cancelled(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
 
@@ -239,6 +247,23 @@ class Sips:
     def write(self, data: bytes) -> int:
         self.taken += data[:3]
         return len(data[:3])
+
+
+class Counts:
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def write(self, data: bytes) -> None:
+        assert type(data) is bytes
+        self.sizes.append(len(data))
+
+
+def test_small_pieces_are_put_together() -> None:
+    """A call for each would cost a writer more than the bytes; what is big already stays as it is."""
+    writer = Counts()
+    small = [b"x" * 30_000] * 10
+    receive(StreamTarget(writer), pieces(*small, b"y" * 1_000_000, *small))
+    assert writer.sizes == [240_000, 60_000, 1_000_000, 240_000, 60_000]
 
 
 def test_a_writer_that_takes_little_at_a_time_gets_it_all() -> None:
@@ -339,7 +364,7 @@ def test_a_sender_is_awaited() -> None:
 
 def test_a_stream_writer_is_used_on_the_loop_and_drained() -> None:
     writer = Drains()
-    receive(StreamTarget(writer), pieces(b"ab", b"c"))
+    receive(StreamTarget(writer), pieces(b"ab"), pieces(b"c"))
     assert (writer.taken, writer.drained) == (b"abc", 2)
 
 
