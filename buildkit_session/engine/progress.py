@@ -9,27 +9,14 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING
 
-from buildkit_session.engine.events import (
-    EngineText,
-    ImageId,
-    ProgressEvent,
-    Vertex,
-    VertexLog,
-    VertexStatus,
-    VertexWarning,
-)
+from buildkit_session.engine import status_wire
+from buildkit_session.engine.events import EngineText, ImageId, ProgressEvent
 from buildkit_session.errors import RemoteProtocolError
-from buildkit_session.grpc.wirecheck import check_wire
-from buildkit_session.messages.moby.buildkit import v1 as wire
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from buildkit_session.messages.nanotime import Timestamp
-
 __all__ = ["decode_object", "decode_status", "failure_of"]
-
-_NANOSECONDS = 1_000_000_000
 
 
 def decode_object(entry: Mapping[str, object]) -> list[ProgressEvent]:
@@ -65,17 +52,20 @@ def decode_status(data: bytes) -> list[ProgressEvent]:
         RemoteProtocolError: the bytes are no such message.
     """
     try:
-        check_wire(wire.StatusResponse, data)
-        response = wire.StatusResponse.parse(data)
+        return status_wire.decode(data)
+    except status_wire.UnusualError:
+        return _decode_unusual(data)
+
+
+def _decode_unusual(data: bytes) -> list[ProgressEvent]:
+    # Here, not above: it loads the schema of the whole Control API, and most builds have nothing unusual.
+    from buildkit_session.engine import status_message  # noqa: PLC0415
+
+    try:
+        return status_message.decode(data)
     except ValueError as exc:  # text that is not UTF-8 as well
         msg = f"the daemon sent a progress message of {len(data)} bytes that cannot be decoded"
         raise RemoteProtocolError(msg) from exc
-    return [
-        *map(_vertex, response.vertexes),
-        *map(_status, response.statuses),
-        *map(_log, response.logs),
-        *map(_warning, response.warnings),
-    ]
 
 
 def _unbase64(aux: object) -> bytes:
@@ -84,46 +74,3 @@ def _unbase64(aux: object) -> bytes:
     except ValueError as exc:
         msg = "the Engine sent a progress object whose 'aux' is not base64"
         raise RemoteProtocolError(msg) from exc
-
-
-def _vertex(vertex: wire.Vertex) -> Vertex:
-    return Vertex(
-        digest=vertex.digest,
-        name=vertex.name,
-        inputs=tuple(vertex.inputs),
-        cached=vertex.cached,
-        started=_nanoseconds(vertex.started),
-        completed=_nanoseconds(vertex.completed),
-        error=vertex.error,
-    )
-
-
-def _status(status: wire.VertexStatus) -> VertexStatus:
-    return VertexStatus(
-        id=status.id,
-        vertex=status.vertex,
-        name=status.name,
-        current=status.current,
-        total=status.total,
-        timestamp=_nanoseconds(status.timestamp),
-        started=_nanoseconds(status.started),
-        completed=_nanoseconds(status.completed),
-    )
-
-
-def _log(log: wire.VertexLog) -> VertexLog:
-    return VertexLog(vertex=log.vertex, timestamp=_nanoseconds(log.timestamp), stream=log.stream, data=log.msg)
-
-
-def _warning(warning: wire.VertexWarning) -> VertexWarning:
-    return VertexWarning(
-        vertex=warning.vertex,
-        level=warning.level,
-        short=warning.short.decode("utf-8", "replace"),
-        detail=tuple(line.decode("utf-8", "replace") for line in warning.detail),
-        url=warning.url,
-    )
-
-
-def _nanoseconds(time: Timestamp | None) -> int | None:
-    return None if time is None else time.seconds * _NANOSECONDS + time.nanos

@@ -1,0 +1,80 @@
+"""Progress messages by way of the generated schema: any that the schema allows, and the judge of all others.
+
+Loading this module is slow, see :mod:`buildkit_session.engine.status_wire`.
+
+Source: moby/buildkit:api/services/control/control.proto (StatusResponse).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from buildkit_session.engine.events import ProgressEvent, Vertex, VertexLog, VertexStatus, VertexWarning
+from buildkit_session.grpc.wirecheck import check_wire
+from buildkit_session.messages.moby.buildkit import v1 as wire
+
+if TYPE_CHECKING:
+    from buildkit_session.messages.nanotime import Timestamp
+
+__all__ = ["decode"]
+
+_NANOSECONDS = 1_000_000_000
+
+
+def decode(data: bytes) -> list[ProgressEvent]:
+    """Decode a serialized ``moby.buildkit.v1.StatusResponse``: steps first, then statuses, logs and warnings.
+
+    Raises:
+        ValueError: the bytes are no such message.
+    """
+    check_wire(wire.StatusResponse, data)
+    response = wire.StatusResponse.parse(data)
+    return [
+        *map(_vertex, response.vertexes),
+        *map(_status, response.statuses),
+        *map(_log, response.logs),
+        *map(_warning, response.warnings),
+    ]
+
+
+def _vertex(vertex: wire.Vertex) -> Vertex:
+    return Vertex(
+        digest=vertex.digest,
+        name=vertex.name,
+        inputs=tuple(vertex.inputs),
+        cached=vertex.cached,
+        started=_nanoseconds(vertex.started),
+        completed=_nanoseconds(vertex.completed),
+        error=vertex.error,
+    )
+
+
+def _status(status: wire.VertexStatus) -> VertexStatus:
+    return VertexStatus(
+        id=status.id,
+        vertex=status.vertex,
+        name=status.name,
+        current=status.current,
+        total=status.total,
+        timestamp=_nanoseconds(status.timestamp),
+        started=_nanoseconds(status.started),
+        completed=_nanoseconds(status.completed),
+    )
+
+
+def _log(log: wire.VertexLog) -> VertexLog:
+    return VertexLog(vertex=log.vertex, timestamp=_nanoseconds(log.timestamp), stream=log.stream, data=log.msg)
+
+
+def _warning(warning: wire.VertexWarning) -> VertexWarning:
+    return VertexWarning(
+        vertex=warning.vertex,
+        level=warning.level,
+        short=warning.short.decode("utf-8", "replace"),
+        detail=tuple(line.decode("utf-8", "replace") for line in warning.detail),
+        url=warning.url,
+    )
+
+
+def _nanoseconds(time: Timestamp | None) -> int | None:
+    return None if time is None else time.seconds * _NANOSECONDS + time.nanos
