@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in $(PYTHONS); do "$$p" -c '$(USABLE)' 2>/dev/null && co
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types format schema clean
+.PHONY: help demo test lint types format bench schema clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -30,6 +30,10 @@ types: $(VENV)/.developed ## check types
 
 format: $(VENV)/.developed ## put the code into its format
 	$(BIN)/ruff format
+
+bench: $(VENV)/.measurable ## measure beside docker buildx, grpcio and others: tables, and files in benchmarks/results
+	$(BIN)/python -m buildkit_session.testing
+	$(BIN)/python -m benchmarks
 
 schema: $(VENV)/.developed ## renew buildkit_session/messages from the schema
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/buf generate schema --template schema/buf.gen.yaml
@@ -57,3 +61,8 @@ $(VENV)/.developed: pyproject.toml | $(VENV)/.created
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	@touch $@ $(VENV)/.installed
+
+# A peer that cannot be installed is reported as "not run" by the benchmark.
+$(VENV)/.measurable: $(VENV)/.developed
+	$(BIN)/python -m pip install --quiet --group bench || echo 'not all peers could be installed'
+	@touch $@
