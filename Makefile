@@ -62,7 +62,9 @@ $(VENV)/.developed: pyproject.toml | $(VENV)/.created
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	@touch $@ $(VENV)/.installed
 
-# A peer that cannot be installed is reported as "not run" by the benchmark.
-$(VENV)/.measurable: $(VENV)/.developed
+# A peer that cannot be had is reported as "not run" by the benchmark.
+$(VENV)/.measurable: $(VENV)/.developed benchmarks/programs/bollard/Cargo.toml
 	$(BIN)/python -m pip install --quiet --group bench || echo 'not all peers could be installed'
+	cargo build --quiet --release --manifest-path benchmarks/programs/bollard/Cargo.toml --target-dir out/bollard || \
+	  echo 'bollard could not be compiled'
 	@touch $@

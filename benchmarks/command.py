@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.caches import CacheNotEmptyError
 from benchmarks.children import ProgramError
+from benchmarks.clients import bollard_version
 from benchmarks.machine import describe, file_system
 from benchmarks.plots import draw_all
 from benchmarks.rings import RINGS
@@ -86,6 +87,8 @@ def _services(bench: Workbench) -> dict[str, str]:
         facts["Docker"] = f"{daemon.version} ({daemon.origin})"
     if reference := bench.found_reference:
         facts["docker buildx"] = reference.version
+    if bollard := bollard_version():
+        facts["bollard"] = bollard
     return facts
 
 

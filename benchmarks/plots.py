@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.clients import BUILDX
+from benchmarks.clients import BOLLARD, BUILDX
 from benchmarks.lateness import PERCENTILES
 from benchmarks.loads import WAYS, Load, Way, work_name
 from benchmarks.results import CPU, OURS, WALL
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_all"]
 
-CLIENTS: Final = {OURS: COLOURS[0], BUILDX: COLOURS[1]}
+CLIENTS: Final = dict(zip((OURS, BUILDX, BOLLARD), COLOURS, strict=False))
 LEAST_LATENESS: Final = 0.01
 """Milliseconds; less has no place on a logarithmic axis."""
 
@@ -28,8 +28,11 @@ LEAST_LATENESS: Final = 0.01
 def draw_all(results: Results, folder: Path) -> None:
     """Write the plots for which there are results."""
     plots = {
-        "time-by-size": ("Time by size of one file", _times(results, in_one_file=True)),
-        "time-by-files": ("Time by number of files of 0 to 4 KiB", _times(results, in_one_file=False)),
+        "time-by-size": ("Time by size of one file: wall-clock, and CPU dashed", _times(results, in_one_file=True)),
+        "time-by-files": (
+            "Time by number of files of 0 to 4 KiB: wall-clock, and CPU dashed",
+            _times(results, in_one_file=False),
+        ),
         "memory": ("Memory of the client over time", _memory(results)),
         "lateness": ("Lateness of a task that wakes every millisecond", _lateness(results)),
     }
@@ -45,7 +48,7 @@ def _times(results: Results, *, in_one_file: bool) -> list[Panel]:
     for way in WAYS:
         moved = _moved(results, way, in_one_file=in_one_file)
         lines = [
-            Line(f"{client}, {metric.split()[0]}", points, colour, dashed=metric == CPU)
+            Line(client, points, colour, dashed=metric == CPU)
             for client, colour in CLIENTS.items()
             for metric in (WALL, CPU)
             if (points := sorted(_points(moved, client, metric, unit)))

@@ -49,15 +49,15 @@ class Scale:
 
 FULL = Scale(
     runs=5,
-    messages=20_000,
+    messages=5_000,
     core_bytes=256 * MIB,
     session_bytes=256 * MIB,
     file_sizes=(16 * MIB, 256 * MIB, GIB),
     file_counts=(1_000, 10_000, 50_000, 200_000),
     builds_at_once=50,
     run_patience=150,
-    work_patience=75,
-    patience=690,
+    work_patience=60,
+    patience=640,
     disk_bytes=8 * GIB,
 )
 

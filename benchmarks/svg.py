@@ -32,7 +32,7 @@ MOST_TICKS: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Points joined by a line; lines with the same label share one entry of the legend."""
+    """Points joined by a line; of those with the same label the legend shows the first."""
 
     label: str
     points: Sequence[tuple[float, float]]
@@ -92,8 +92,11 @@ def chart(title: str, panels: Sequence[Panel], *, columns: int = 3) -> str:
 
 
 def _legend(lines: Sequence[Line]) -> Iterator[str]:
+    first: dict[str, Line] = {}
+    for line in lines:
+        first.setdefault(line.label, line)
     x = 12.0
-    for line in {line.label: line for line in lines}.values():
+    for line in first.values():
         yield f'<path d="M{x:.0f} 44h24" {_stroke(line)}/>'
         yield _text(x + 30, 48, line.label)
         x += 48 + CHARACTER * len(line.label)

@@ -98,13 +98,18 @@ class Workbench:
                 self._reference = reason
         return _have(self._reference)
 
+    @property
+    def time_is_up(self) -> bool:
+        """Whether nothing longer should be begun."""
+        return time.monotonic() > self._end
+
     def check_time(self) -> None:
         """Ask before something longer is begun.
 
         Raises:
             OutOfTimeError: there is no time left for it.
         """
-        if time.monotonic() > self._end:
+        if self.time_is_up:
             raise OutOfTimeError
 
     def say(self, text: str) -> None:

@@ -22,7 +22,7 @@ from benchmarks.results import CPU, OURS, PEAK, WALL, Trace
 from benchmarks.workbench import OutOfTimeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from benchmarks.workbench import Workbench
 
@@ -31,8 +31,8 @@ __all__ = ["RING", "run"]
 RING: Final = "builds"
 NO_OP: Final = "no-op cached build"
 
-MOST_HANGS: Final = 2
-"""So often a client may hang before it is left out of a work."""
+MOST_HANGS: Final = 3
+"""So often a client may hang before it is left out of a work; and of larger ones, if it never got through."""
 
 SLOWER: Final = 4
 """So many times the slowest build before is too long."""
@@ -41,23 +41,22 @@ LEAST_PATIENCE: Final = 20.0  # seconds
 
 
 def run(bench: Workbench) -> None:
-    """Measure builds: the headline loads first, as the time may run out."""
-    *small_sizes, size = [Load(amount, in_one_file=True) for amount in bench.scale.file_sizes]
-    *small_counts, count, most = [Load(amount, in_one_file=False) for amount in bench.scale.file_counts]
+    """Measure builds: the largest load last, as the time may run out."""
+    sizes = [Load(amount, in_one_file=True) for amount in bench.scale.file_sizes]
+    *counts, most = [Load(amount, in_one_file=False) for amount in bench.scale.file_counts]
     with ExitStack() as stack:
         clients, missing = build_clients(bench, stack)
-        if missing:
-            bench.results.not_run(RING, "all", BUILDX, missing)
+        for name, reason in missing.items():
+            bench.results.not_run(RING, "all", name, reason)
+        given_up: dict[Way, set[BuildClient]] = {way: set() for way in WAYS}
         try:
             _do_nothing(bench, clients)
-            _move(bench, clients, size, WAYS)
-            _move(bench, clients, count, WAYS)
-            _move(bench, clients, most, (SEND, LOCAL))
-            for load in (*small_sizes, *small_counts):
-                _move(bench, clients, load, WAYS)
+            for load in (*sizes, *counts):
+                _move(bench, clients, load, WAYS, given_up)
+            _move(bench, clients, most, (SEND, LOCAL), given_up)
         except OutOfTimeError as reason:
             bench.results.not_run(RING, "the rest", "all", reason)
-    _compare(bench, size, count, most)
+    _compare(bench, sizes[-1], counts[-1], most)
 
 
 def _do_nothing(bench: Workbench, clients: list[BuildClient]) -> None:
@@ -69,12 +68,27 @@ def _do_nothing(bench: Workbench, clients: list[BuildClient]) -> None:
     _Contest(bench, clients, NO_OP, material, LOCAL).run()
 
 
-def _move(bench: Workbench, clients: list[BuildClient], load: Load, ways: Iterable[Way]) -> None:
-    """Move a load in all these ways."""
+def _move(
+    bench: Workbench,
+    clients: list[BuildClient],
+    load: Load,
+    ways: Iterable[Way],
+    given_up: Mapping[Way, set[BuildClient]],
+) -> None:
+    """Move a load in all these ways, each client that can; those that cannot do a way with any load are added."""
     bench.check_time()
     with prepared(bench, clients[0], load) as material:
         for way in ways:
-            _Contest(bench, clients, work_name(way, load), material, way).run()
+            work = work_name(way, load)
+            able = [client for client in clients if client.sends_files or not way.sends]
+            contest = _Contest(bench, [c for c in able if c not in given_up[way]], work, material, way)
+            contest.run()
+            for client in clients:
+                if client not in able:
+                    bench.results.not_run(RING, work, client.name, "it sends no files through a session")
+                elif client in given_up[way]:
+                    bench.results.not_run(RING, work, client.name, "it hung with less")
+            given_up[way].update(contest.stuck())
 
 
 class _Contest:
@@ -97,7 +111,7 @@ class _Contest:
         self._bench.say(self._work)
         end = time.monotonic() + self._bench.scale.work_patience
         for number in range(self._bench.scale.runs):
-            if number and time.monotonic() > end:
+            if number and (time.monotonic() > end or self._bench.time_is_up):
                 break
             for client in self._in_turn(number):
                 start = time.monotonic()
@@ -105,6 +119,11 @@ class _Contest:
                     end += time.monotonic() - start
         memory = self._memory.items()
         self._bench.results.traces += [Trace(self._work, client.name, points) for client, points in memory]
+
+    def stuck(self) -> list[BuildClient]:
+        """The clients that have hung again and again and never got through."""
+        found = self._measurements.items()
+        return [client for client, measured in found if not measured.runs and self._hangs[client] >= MOST_HANGS]
 
     def _in_turn(self, number: int) -> list[BuildClient]:
         """Each goes first as often as the others; one that hangs again and again is left out."""

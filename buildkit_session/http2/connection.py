@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Final, assert_never, cast
 
 from anyio.lowlevel import checkpoint
 
@@ -40,6 +40,10 @@ TURN: Final = 512 * 1024
 """Bytes one stream sends before other tasks get their turn, where nothing makes it wait."""
 
 READ_SIZE: Final = 128 * 1024
+SMALL_READ: Final = 8 * 1024
+MANY_FRAMES: Final = 256
+"""Frames in one read above which the next one is small, so that other tasks get their turn."""
+
 WRITE_SIZE: Final = 64 * 1024
 CONTROL_BACKLOG: Final = 64 * 1024
 """Bytes of unsent control frames above which a peer that reads nothing is not read from either."""
@@ -193,6 +197,7 @@ class Connection(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         # A view: asyncio's TLS slices what it is lent, and a slice of a bytearray would be a copy that nobody reads.
         self._read_buffer = memoryview(bytearray(READ_SIZE))
+        self._read_size = READ_SIZE
         self._write_paused = False
         self._held = bytearray()  # control frames that could not be written yet
         self._read_paused = False
@@ -205,19 +210,19 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Adopt the transport and send our SETTINGS."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - asyncio's contract for stream protocols
-        self._transport = transport
+        # As asyncio's contract has it for stream protocols; those of uvloop do not inherit from it.
+        self._transport = cast("asyncio.Transport", transport)
         if transport.is_closing():
             # It was handed over by a protocol that may have been told of the loss already.
             self.connection_lost(None)
             return
-        transport.set_write_buffer_limits(high=4 * WRITE_SIZE)
+        self._transport.set_write_buffer_limits(high=4 * WRITE_SIZE)
         self._keepalive.start()
         self._flush()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         """Lend asyncio one buffer, used again for every read."""
-        return self._read_buffer
+        return self._read_buffer[: self._read_size]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read."""
@@ -267,6 +272,8 @@ class Connection(asyncio.BufferedProtocol):
         except RemoteProtocolError as error:
             self._abandon(error)
             return
+        # Thousands of requests for files fit where a few frames of content do, and take as long as those are many.
+        self._read_size = READ_SIZE if self._core.frames < MANY_FRAMES else SMALL_READ
         for event in events:
             if self._ended:
                 return

@@ -95,6 +95,9 @@ class Core:
         connection_window: bytes in flight on the whole connection; more than HTTP/2's default of 65,535.
         max_streams: streams the peer may have open at once; one above is refused, the others go on.
         max_header_list: largest decoded header list, in bytes.
+
+    Attributes:
+        frames: how many frames became whole with the last bytes received; each costs its time, however small.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class Core:
         max_header_list: int = MAX_HEADER_LIST,
     ) -> None:
         self._gate = FrameGate(max_frame=MAX_FRAME, expect_preface=True)
+        self.frames = 0
         self._max_streams = max_streams
         self._streams: set[int] = set()  # open to us: we may still send
         self._credit = Credit(stream_window=stream_window, connection_window=connection_window)
@@ -131,7 +135,9 @@ class Core:
             return []
         arrived = _Arrived()
         try:
-            for frame in self._gate.feed(data):
+            frames = self._gate.feed(data)
+            self.frames = len(frames)
+            for frame in frames:
                 if self._block.is_open:
                     if (block := self._block.continue_with(frame)) is not None:
                         self._judge(block, arrived)
