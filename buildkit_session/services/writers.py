@@ -80,15 +80,17 @@ def feed_of(writer: AnyWriter) -> Feed:
 
 
 class FileFeed:
-    """Feeds a file of ours, which has no buffer to flush, without copying anything."""
+    """Feeds a file of ours, which has no buffer to flush, without copying anything.
+
+    Raises OSError as it comes: who has opened the file can name it.
+    """
 
     def __init__(self, file: FileIO) -> None:
         self._descriptor = file.fileno()
 
     async def write(self, pieces: Sequence[Piece]) -> None:
         """See :class:`Feed`."""
-        with _translated():
-            await to_thread.run_sync(write_all, self._descriptor, pieces)
+        await to_thread.run_sync(write_all, self._descriptor, pieces)
 
     async def flush(self) -> None:
         """See :class:`Feed`."""

@@ -602,7 +602,21 @@ class Disk:
     """The system calls of a transfer, one of which does something else."""
 
     CALLS = frozenset(
-        {"open", "mkdir", "mkfifo", "chmod", "chown", "symlink", "link", "write", "fchmod", "utime", "rename", "close"}
+        {
+            "open",
+            "mkdir",
+            "mkfifo",
+            "chmod",
+            "chown",
+            "symlink",
+            "link",
+            "write",
+            "writev",
+            "fchmod",
+            "utime",
+            "rename",
+            "close",
+        }
     )
 
     def __init__(self, on_call: Callable[[int], None]) -> None:
@@ -631,6 +645,7 @@ class Disk:
 def on_disk(monkeypatch: pytest.MonkeyPatch, on_call: Callable[[int], None]) -> Disk:
     disk = Disk(on_call)
     monkeypatch.setattr("buildkit_session.fsutil.disk.os", disk)
+    monkeypatch.setattr("buildkit_session.fsutil.content.os", disk)
     monkeypatch.setattr("buildkit_session.fsutil.directories.os", disk)
     monkeypatch.setattr("buildkit_session.fsutil.metadata.os", disk)
     return disk
