@@ -176,4 +176,4 @@ def _command(name: str, *arguments: str) -> list[str | os.PathLike[str]]:
 def _last_line(text: str) -> str:
     # The frame is that of an ExceptionGroup.
     lines = (line.strip(" +-|") for line in reversed(text.splitlines()))
-    return next(filter(None, lines), "")
+    return next(filter(None, lines), "")[:120]

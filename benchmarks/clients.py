@@ -83,7 +83,7 @@ def build_clients(bench: Workbench, stack: ExitStack) -> tuple[list[BuildClient]
 
 def bollard_version() -> str | None:
     """The version of bollard that was compiled, if it was."""
-    if not BOLLARD_PROGRAM.exists():
+    if not BOLLARD_PROGRAM.exists() or not BOLLARD_LOCK.exists():
         return None
     packages = tomllib.loads(BOLLARD_LOCK.read_text())["package"]
     return next((str(package["version"]) for package in packages if package["name"] == "bollard"), None)

@@ -18,7 +18,20 @@ if TYPE_CHECKING:
     from benchmarks.clients import BuildClient
     from benchmarks.workbench import Workbench
 
-__all__ = ["LOCAL", "SEND", "TAR", "WAYS", "Load", "Material", "Order", "Way", "prepared", "start_over", "work_name"]
+__all__ = [
+    "LOCAL",
+    "SEND",
+    "TAR",
+    "WAYS",
+    "Load",
+    "Material",
+    "Order",
+    "Way",
+    "patience_after",
+    "prepared",
+    "start_over",
+    "work_name",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +48,11 @@ class Way:
     sends: bool
     kind: str
 
+
+SLOWER: Final = 4
+"""So many times the slowest build of the same work is too long."""
+
+LEAST_PATIENCE: Final = 12.0  # seconds
 
 SEND: Final = Way("send", sends=True, kind="local")
 LOCAL: Final = Way("receive local", sends=False, kind="local")
@@ -88,6 +106,11 @@ class Material:
         dest = out / ("files.tar" if way.kind == "tar" else "tree")
         context, file = (self.full, "keep-little") if way.sends else (self.bare, "Dockerfile")
         return Order(f"type={way.kind},dest={dest}", str(context / file), str(context))
+
+
+def patience_after(slowest: float | None, most: float) -> float:
+    """Seconds after which a client counts as hung: ``most``, or less once a build has shown what the work takes."""
+    return most if slowest is None else min(most, max(LEAST_PATIENCE, SLOWER * slowest))
 
 
 @contextmanager

@@ -17,6 +17,7 @@ class Scale:
 
     Attributes:
         runs: how often everything is measured; the median counts.
+        runs_of_others: how often builds are measured that only the plots and the growth need.
         messages: encoded or decoded in one run.
         core_bytes: through the HTTP/2 state machine in one run.
         session_bytes: through a socket in one run.
@@ -31,6 +32,7 @@ class Scale:
     """
 
     runs: int
+    runs_of_others: int
     messages: int
     core_bytes: int
     session_bytes: int
@@ -49,6 +51,7 @@ class Scale:
 
 FULL = Scale(
     runs=5,
+    runs_of_others=2,
     messages=5_000,
     core_bytes=256 * MIB,
     session_bytes=256 * MIB,
@@ -57,12 +60,13 @@ FULL = Scale(
     builds_at_once=50,
     run_patience=150,
     work_patience=60,
-    patience=640,
+    patience=780,
     disk_bytes=8 * GIB,
 )
 
 QUICK = Scale(
     runs=1,
+    runs_of_others=1,
     messages=200,
     core_bytes=4 * MIB,
     session_bytes=4 * MIB,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -49,7 +50,7 @@ class Workbench:
         self.results = Results()
         self.folder = folder
         self.address = f"unix://{folder / 'docker.sock'}"
-        self._end = time.monotonic() + scale.patience
+        self._start = time.monotonic()
         self._daemon: Daemon | Unavailable | None = None
         self._daemon_stack = stack.enter_context(ExitStack())
         self._reference: ReferenceClient | Unavailable | None = None
@@ -80,7 +81,10 @@ class Workbench:
         return _have(self._daemon)
 
     def renew_daemon(self) -> None:
-        """End the daemon and start another, at the same address, that knows nothing."""
+        """Kill the daemon and start another, at the same address, that knows nothing."""
+        if (pid := self.daemon().pid) is not None:
+            # Politely it would wait for the build that nobody waits for.
+            os.kill(pid, signal.SIGKILL)
         self._daemon_stack.close()
         self._daemon = None
         self.daemon()
@@ -101,7 +105,7 @@ class Workbench:
     @property
     def time_is_up(self) -> bool:
         """Whether nothing longer should be begun."""
-        return time.monotonic() > self._end
+        return time.monotonic() > self._start + self.scale.patience
 
     def check_time(self) -> None:
         """Ask before something longer is begun.
@@ -114,7 +118,7 @@ class Workbench:
 
     def say(self, text: str) -> None:
         """Tell the person who waits what is going on."""
-        print(f"  {text}", file=sys.stderr, flush=True)
+        print(f"{time.monotonic() - self._start:6.0f} s  {text}", file=sys.stderr, flush=True)
 
 
 def _have(found: _T | Unavailable) -> _T:

@@ -17,12 +17,12 @@ from benchmarks import trees
 from benchmarks.caches import empty_cache
 from benchmarks.children import HungError, ProgramError, Timing, timed
 from benchmarks.clients import BUILDX, BuildClient, build_clients
-from benchmarks.loads import LOCAL, SEND, WAYS, Load, Material, Way, prepared, start_over, work_name
+from benchmarks.loads import LOCAL, SEND, WAYS, Load, Material, Way, patience_after, prepared, start_over, work_name
 from benchmarks.results import CPU, OURS, PEAK, WALL, Trace
 from benchmarks.workbench import OutOfTimeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable
 
     from benchmarks.workbench import Workbench
 
@@ -34,29 +34,25 @@ NO_OP: Final = "no-op cached build"
 MOST_HANGS: Final = 3
 """So often a client may hang before it is left out of a work; and of larger ones, if it never got through."""
 
-SLOWER: Final = 4
-"""So many times the slowest build before is too long."""
-
-LEAST_PATIENCE: Final = 20.0  # seconds
-
 
 def run(bench: Workbench) -> None:
-    """Measure builds: the largest load last, as the time may run out."""
-    sizes = [Load(amount, in_one_file=True) for amount in bench.scale.file_sizes]
-    *counts, most = [Load(amount, in_one_file=False) for amount in bench.scale.file_counts]
+    """Measure builds: the headline loads first, as the time may run out, and the largest last."""
+    *small_sizes, size = [Load(amount, in_one_file=True) for amount in bench.scale.file_sizes]
+    *small_counts, count, most = [Load(amount, in_one_file=False) for amount in bench.scale.file_counts]
     with ExitStack() as stack:
         clients, missing = build_clients(bench, stack)
         for name, reason in missing.items():
             bench.results.not_run(RING, "all", name, reason)
-        given_up: dict[Way, set[BuildClient]] = {way: set() for way in WAYS}
         try:
             _do_nothing(bench, clients)
-            for load in (*sizes, *counts):
-                _move(bench, clients, load, WAYS, given_up)
-            _move(bench, clients, most, (SEND, LOCAL), given_up)
+            stuck = _move(bench, clients, size, WAYS, bench.scale.runs)
+            stuck |= _move(bench, clients, count, WAYS, bench.scale.runs)
+            for load in (*small_sizes, *small_counts):
+                _move(bench, clients, load, WAYS, bench.scale.runs_of_others)
+            _move(bench, clients, most, (SEND, LOCAL), bench.scale.runs_of_others, without=stuck)
         except OutOfTimeError as reason:
             bench.results.not_run(RING, "the rest", "all", reason)
-    _compare(bench, sizes[-1], counts[-1], most)
+    _compare(bench, size, count, most)
 
 
 def _do_nothing(bench: Workbench, clients: list[BuildClient]) -> None:
@@ -65,7 +61,7 @@ def _do_nothing(bench: Workbench, clients: list[BuildClient]) -> None:
     material = Material(None, full=context, bare=context)
     for client in clients:
         _build(bench, client, material, LOCAL, bench.scale.run_patience)
-    _Contest(bench, clients, NO_OP, material, LOCAL).run()
+    _Contest(bench, clients, NO_OP, material, LOCAL).run(bench.scale.runs)
 
 
 def _move(
@@ -73,22 +69,31 @@ def _move(
     clients: list[BuildClient],
     load: Load,
     ways: Iterable[Way],
-    given_up: Mapping[Way, set[BuildClient]],
-) -> None:
-    """Move a load in all these ways, each client that can; those that cannot do a way with any load are added."""
+    runs: int,
+    *,
+    without: Container[tuple[str, Way]] = (),
+) -> set[tuple[str, Way]]:
+    """Move a load in all these ways; returns which client never got through in which way."""
     bench.check_time()
+    stuck = set()
     with prepared(bench, clients[0], load) as material:
         for way in ways:
             work = work_name(way, load)
-            able = [client for client in clients if client.sends_files or not way.sends]
-            contest = _Contest(bench, [c for c in able if c not in given_up[way]], work, material, way)
-            contest.run()
-            for client in clients:
-                if client not in able:
-                    bench.results.not_run(RING, work, client.name, "it sends no files through a session")
-                elif client in given_up[way]:
-                    bench.results.not_run(RING, work, client.name, "it hung with less")
-            given_up[way].update(contest.stuck())
+            excuses = {client: _excuse(client, way, without) for client in clients}
+            contest = _Contest(bench, [client for client in clients if not excuses[client]], work, material, way)
+            contest.run(runs)
+            for client, excuse in excuses.items():
+                if excuse:
+                    bench.results.not_run(RING, work, client.name, excuse)
+            stuck |= {(client.name, way) for client in contest.stuck()}
+    return stuck
+
+
+def _excuse(client: BuildClient, way: Way, without: Container[tuple[str, Way]]) -> str:
+    """Why a client is not asked for a work, if it is not."""
+    if way.sends and not client.sends_files:
+        return "it sends no files through a session"
+    return "it hung with less" if (client.name, way) in without else ""
 
 
 class _Contest:
@@ -106,11 +111,11 @@ class _Contest:
         self._hangs: Counter[BuildClient] = Counter()
         self._slowest: float | None = None
 
-    def run(self) -> None:
+    def run(self, runs: int) -> None:
         """Go on until each client has built so often, or the time is used up; time lost to hanging does not count."""
         self._bench.say(self._work)
         end = time.monotonic() + self._bench.scale.work_patience
-        for number in range(self._bench.scale.runs):
+        for number in range(runs):
             if number and (time.monotonic() > end or self._bench.time_is_up):
                 break
             for client in self._in_turn(number):
@@ -135,8 +140,9 @@ class _Contest:
         measurement = self._measurements[client]
         if self._way.sends:
             empty_cache(self._bench.address)
+        most = self._bench.scale.run_patience
         try:
-            timing = _build(self._bench, client, self._material, self._way, self._patience())
+            timing = _build(self._bench, client, self._material, self._way, patience_after(self._slowest, most))
         except HungError as fault:
             measurement.remark(fault)
             self._hangs[client] += 1
@@ -149,11 +155,6 @@ class _Contest:
         self._memory[client] = timing.memory
         self._slowest = max(timing.wall, self._slowest or 0.0)
         return True
-
-    def _patience(self) -> float:
-        """A client that takes many times as long as the slowest before it will not end."""
-        most = self._bench.scale.run_patience
-        return most if self._slowest is None else min(most, max(LEAST_PATIENCE, SLOWER * self._slowest))
 
 
 def _build(bench: Workbench, client: BuildClient, material: Material, way: Way, patience: float) -> Timing:

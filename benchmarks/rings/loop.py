@@ -7,13 +7,14 @@ the machine's own.
 from __future__ import annotations
 
 import shutil
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.caches import empty_cache
 from benchmarks.children import HungError, ProgramError, run_program, serving
 from benchmarks.clients import BUILDX, build_clients
-from benchmarks.loads import LOCAL, SEND, Load, Material, Way, prepared, start_over, work_name
+from benchmarks.loads import LOCAL, SEND, Load, Material, Way, patience_after, prepared, start_over, work_name
 from benchmarks.results import OURS
 from buildkit_session.testing import Unavailable
 
@@ -66,6 +67,7 @@ def _builds(bench: Workbench) -> None:
 
 def _build(bench: Workbench, clients: list[BuildClient], material: Material, way: Way, work: str) -> None:
     bench.say(f"lateness: {work}")
+    seconds: float | None = None
     for client in clients:
         bench.check_time()
         measurement = bench.results.new(RING, work, OURS if client.name == OURS else IDLE)
@@ -75,9 +77,11 @@ def _build(bench: Workbench, clients: list[BuildClient], material: Material, way
         out.mkdir()
         order = material.order(way, out)
         what = ("build", bench.address, *order) if client.name == OURS else ("command", *client.build(order))
-        patience, environment = bench.scale.run_patience, client.environment
+        patience = patience_after(seconds, bench.scale.run_patience)
+        start = time.monotonic()
         try:
-            measurement.add(run_program("watched", *what, patience=patience, environment=environment)["late"])
+            measurement.add(run_program("watched", *what, patience=patience, environment=client.environment)["late"])
+            seconds = time.monotonic() - start
         except HungError as fault:
             measurement.remark(fault)
             start_over(bench, clients[0], material)
