@@ -17,9 +17,11 @@ ROOT = Path(buildkit_session.__file__).parent
 LAYERS = ["cli", "client", "engine", "session", "services", "fsutil", "grpc", "http2", "messages", "errors"]
 # Beside the layers: values that the client takes, and tools that stand outside.
 PLACES = {
-    **dict.fromkeys(("arguments", "caution", "context", "local_output", "output", "plan", "planning"), "client"),
+    **dict.fromkeys(
+        ("arguments", "caution", "context", "local_output", "output", "plan", "planning", "request"), "client"
+    ),
     **dict.fromkeys(("__main__", "testing", "demo"), "cli"),
-    **dict.fromkeys(("printable", "quantity", "truth"), "errors"),
+    **dict.fromkeys(("printable", "quantity", "source", "truth"), "errors"),
 }
 
 PURE = ["http2/core.py", "http2/events.py", "http2/fields.py", "http2/gate.py", "grpc/envelope.py", "grpc/status.py"]
