@@ -15,7 +15,7 @@ from buildkit_session.truth import FALSE, TRUE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["CallRequest", "parse"]
+__all__ = ["CallRequest", "parse", "read_call"]
 
 _BUILD: Final = "build"
 _CAPS: Final = "frontend.caps"
@@ -42,6 +42,19 @@ class CallRequest:
         caps = attrs.get(_CAPS)
         joined = _SUBREQUESTS if caps is None else f"{caps},{_SUBREQUESTS}"
         return {**attrs, _CAPS: joined, "requestid": f"frontend.{self.name}"}
+
+
+def read_call(given: object) -> CallRequest | None:
+    """Take a question, or a text as :func:`parse` takes it.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if isinstance(given, CallRequest):
+        return given
+    if not isinstance(given, str):
+        raise InputError(f"call must be a text such as check, not a {type(given).__name__}")
+    return parse(given)
 
 
 def parse(text: str) -> CallRequest | None:

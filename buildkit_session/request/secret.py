@@ -15,16 +15,18 @@ from __future__ import annotations
 import os
 import stat
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from inspect import isawaitable, iscoroutinefunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from buildkit_session.arguments import texts
 from buildkit_session.errors import InputError, SessionError
 from buildkit_session.request.fields import read_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
 
     Found: TypeAlias = bytes | str | None
 
@@ -39,6 +41,7 @@ __all__ = [
     "env",
     "file",
     "parse",
+    "read_secrets",
     "value",
 ]
 
@@ -279,6 +282,23 @@ def parse(text: str, environ: Mapping[str, str] | None = None) -> tuple[str, Sec
         return name, file(source)
     known = name in (os.environ if environ is None else environ)
     return name, env(name) if known else file(name)
+
+
+def read_secrets(given: object) -> dict[str, Secret]:
+    """Take a mapping of ids to secrets, or a sequence of texts as :func:`parse` takes them; the last of equal ids wins.
+
+    Raises:
+        InputError: it is neither, or one of them cannot be.
+    """
+    if not isinstance(given, Mapping):
+        return dict(parse(text) for text in texts("secrets", given) if text)
+    for name, source in given.items():
+        if not isinstance(source, Secret):  # the value is not shown: it may be the secret itself
+            raise InputError(
+                f"secrets: the value of {name!r} is a {type(source).__name__}; "
+                "use bk.secret.value(), env(), file() or call()"
+            )
+    return dict(given)
 
 
 def _read(text: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ import pytest
 
 from buildkit_session.engine.build_params import Ulimit
 from buildkit_session.errors import InputError
-from buildkit_session.request import call, extra_host, ulimit
+from buildkit_session.request import call, extra_host
 from buildkit_session.request.annotation import needs_index, read_annotations
 from buildkit_session.request.call import CallRequest
 from buildkit_session.request.entitlement import read_entitlements
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     ],
 )
 def test_hosts(given: object, told: str) -> None:
-    assert extra_host.attribute(read_extra_hosts(given), "10.0.0.1") == told
+    pairs = [pair for host in read_extra_hosts(given) for pair in host.resolved("10.0.0.1")]
+    assert ",".join(f"{name}={address}" for name, address in pairs) == told
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_hosts_without_an_address(text: str) -> None:
 
 def test_the_gateway_must_be_known() -> None:
     with pytest.raises(InputError, match="unable to derive the IP value for host-gateway of a"):
-        extra_host.attribute(read_extra_hosts("a=host-gateway"))
+        read_extra_hosts("a=host-gateway")[0].resolved(None)
 
 
 def test_the_flag_is_a_list() -> None:
@@ -68,7 +69,7 @@ def test_the_flag_is_a_list() -> None:
     ],
 )
 def test_limits(given: object, told: str) -> None:
-    assert ulimit.attribute(read_ulimits(given)) == told
+    assert ",".join(f"{limit.name}={limit.soft}:{limit.hard}" for limit in read_ulimits(given)) == told
 
 
 @pytest.mark.parametrize(
