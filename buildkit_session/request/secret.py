@@ -49,6 +49,7 @@ MAX_SIZE: Final = 500 * 1024
 """Bytes of one secret, as upstream's clients have it."""
 
 _KINDS: Final = ("file", "env")
+_GRAMMAR: Final = "write id=NAME,src=PATH or id=NAME,env=VARIABLE"
 
 
 class Secret(ABC):
@@ -272,7 +273,7 @@ def parse(text: str, environ: Mapping[str, str] | None = None) -> tuple[str, Sec
     given = _read(text)
     name = given.get("id", "")
     if not name:
-        raise InputError(f"secret missing ID in {text!r}: write id=NAME,src=PATH or id=NAME,env=VARIABLE")
+        raise InputError(f"secret missing ID; {_GRAMMAR}")
     source, variable = given.get("src", ""), given.get("env", "")
     if given.get("type") == "env" and not variable:
         source, variable = "", source
@@ -302,14 +303,15 @@ def read_secrets(given: object) -> dict[str, Secret]:
 
 
 def _read(text: str) -> dict[str, str]:
+    """Take the text apart. Errors do not repeat it: some people write the value itself there."""
     given: dict[str, str] = {}
-    for item in read_fields(text, f"secret {text!r}"):
+    for number, item in enumerate(read_fields(text, "a secret"), 1):
         key, separator, content = item.partition("=")
         key = key.lower()
         if not separator:
-            raise InputError(f"invalid field '{item}' in a secret must be a key=value pair")
+            raise InputError(f"invalid field {number} of a secret must be a key=value pair; {_GRAMMAR}")
         if key not in {"type", "id", "source", "src", "env"}:
-            raise InputError(f"unexpected key '{key}' in '{item}' of a secret; known are type, id, src, source and env")
+            raise InputError(f"unexpected key '{key}' of a secret; {_GRAMMAR}")
         if key == "type" and content not in _KINDS:
             raise InputError(f'unsupported secret type "{content}"; use file or env')
         given["src" if key == "source" else key] = content

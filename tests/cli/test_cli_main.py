@@ -137,7 +137,7 @@ def test_a_full_disk_below_standard_output() -> None:
     assert (done.returncode, done.stderr) == (1, "ERROR: writing the output: No space left on device\n")
 
 
-@pytest.mark.parametrize("words", [["--help"], ["build", "--help"], ["build", "--nope"], ["build", "-otype=local", "."]])
+@pytest.mark.parametrize("words", [["--help"], ["build", "--help"], ["build", "--nope"], ["build", "-oa,b", "."]])
 def test_help_and_mistakes_do_not_load_the_client(words: list[str]) -> None:
     program = (
         "import sys; from buildkit_session.cli import main; main(sys.argv[1:]);"
