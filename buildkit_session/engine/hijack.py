@@ -8,7 +8,7 @@ Source: moby/moby:client/hijack.go; RFC 9110, section 7.8.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from buildkit_session.engine.exchange import Answer, exchange, make_request
 from buildkit_session.engine.faults import error_text, shortened, unreachable
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from buildkit_session.http2.connection import Connection
 
 __all__ = ["hijack"]
+
+PATIENCE: Final = 10.0
+"""Seconds the Engine has to switch protocols."""
 
 
 async def hijack(
@@ -36,13 +39,13 @@ async def hijack(
 
     Raises:
         EngineUnreachable: no connection could be made.
-        UpgradeRefused: the Engine answered something other than ``101``, or nothing in time.
+        UpgradeRefused: the Engine answered something other than ``101``, or nothing in ``PATIENCE`` seconds.
         InputError: a header field holds a line break.
     """
     fields = [("Connection", "Upgrade"), ("Upgrade", "h2c"), *headers]
     request = make_request(endpoint, f"POST {path}", fields)
     try:
-        transport, answer = await exchange(endpoint, request, head_only={101})
+        transport, answer = await exchange(endpoint, request, head_only={101}, patience=PATIENCE)
     except OSError as error:
         raise unreachable(endpoint, error) from error
     if (refusal := _refusal(endpoint, path, answer)) is not None:
