@@ -7,6 +7,7 @@ Source: moby/buildkit:solver/errdefs/source.go (Source.Print).
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ CONTEXT_OF_ONE: Final = 4
 
 MOST_LINES: Final = 10_000
 """Of an excerpt; later ones are left out. The daemon chooses the lines, and no instruction is as long."""
-
-MOST_RANGES: Final = 1000
-"""That are marked, for the same reason: each line is compared with each range."""
 
 
 def excerpt(source: SourceFile, ranges: Sequence[SourceRange]) -> str:
@@ -54,7 +52,7 @@ def excerpt(source: SourceFile, ranges: Sequence[SourceRange]) -> str:
         Whole lines, the last with its newline; empty when no range is given or the first line does not exist.
     """
     lines = source.data.decode(errors="replace").split("\n")
-    spans = [_span(range_) for range_ in ranges[:MOST_RANGES]]
+    spans = [_span(range_) for range_ in ranges]
     if not spans:
         return ""
     first = min(start for start, _ in spans)
@@ -85,6 +83,11 @@ def _window(first: int, last: int, count: int) -> range:
 
 
 def _numbered(numbers: range, lines: Sequence[str], spans: Sequence[tuple[int, int]]) -> Iterator[str]:
+    """Number the lines, of which the first is not after any span, in one pass: a frontend may name each line alone."""
+    change = Counter(start for start, _ in spans)
+    change.subtract(end + 1 for _, end in spans)
+    spans_here = 0
     for number in numbers:
-        mark = MARK if any(start <= number <= end for start, end in spans) else " " * len(MARK)
+        spans_here += change[number]
+        mark = MARK if spans_here else " " * len(MARK)
         yield f" {number:3} | {mark} {lines[number - 1]}\n"
