@@ -17,12 +17,15 @@ import logging
 from typing import TYPE_CHECKING, Final, Protocol
 
 from buildkit_session.errors import RpcError, TransferError
-from buildkit_session.grpc.router import Route, messages, unary
+from buildkit_session.grpc.codec import MessageCodec
+from buildkit_session.grpc.router import Codecs, Route, unary
 from buildkit_session.grpc.status import Status
 from buildkit_session.messages.moby.buildkit.secrets.v1 import GetSecretRequest, GetSecretResponse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from buildkit_session.grpc.metadata import Metadata
 
 __all__ = ["MAX_SECRET", "SecretSource", "Secrets"]
 
@@ -65,8 +68,7 @@ class Secrets:
 
     def routes(self) -> Iterable[Route]:
         """See :class:`~buildkit_session.services.Service`."""
-        codecs = messages(GetSecretRequest, GetSecretResponse)
-        return (Route("/moby.buildkit.secrets.v1.Secrets/GetSecret", unary(self._get_secret), codecs),)
+        return (Route("/moby.buildkit.secrets.v1.Secrets/GetSecret", unary(self._get_secret), _codecs),)
 
     async def _get_secret(self, request: GetSecretRequest) -> GetSecretResponse:
         source = self._sources.get(request.id)
@@ -75,6 +77,21 @@ class Secrets:
             raise RpcError(Status.NOT_FOUND, "not found")
         log.debug("> secret %r, %d bytes", request.id, len(data))
         return GetSecretResponse(data=data)
+
+
+class _AnswerCodec(MessageCodec[GetSecretResponse]):
+    """Writes an empty secret out: BuildKit 0.8 takes a field that is absent, as an empty one is, for no secret."""
+
+    def encode(self, message: GetSecretResponse, /) -> bytes:
+        """See :class:`~buildkit_session.grpc.codec.Codec`."""
+        return super().encode(message) or b"\x0a\x00"
+
+
+_CODECS: Final = Codecs(MessageCodec(GetSecretRequest), _AnswerCodec(GetSecretResponse))
+
+
+def _codecs(_metadata: Metadata) -> Codecs:
+    return _CODECS
 
 
 async def _read(name: str, source: SecretSource) -> bytes | None:

@@ -11,8 +11,9 @@ import pytest
 from calls import ScriptedCall, serve
 
 from buildkit_session.errors import RpcError, TransferError
+from buildkit_session.grpc.metadata import Metadata
 from buildkit_session.grpc.status import Status
-from buildkit_session.messages.moby.buildkit.secrets.v1 import GetSecretRequest
+from buildkit_session.messages.moby.buildkit.secrets.v1 import GetSecretRequest, GetSecretResponse
 from buildkit_session.services.secrets import MAX_SECRET, Secrets
 
 pytestmark = pytest.mark.anyio
@@ -52,6 +53,13 @@ async def ask(service: Secrets, name: str) -> bytes:
 async def test_a_secret_arrives_as_it_is(value: bytes) -> None:
     """AU-03: the empty one too, and the largest."""
     assert await ask(Secrets({"a": Fixed(value)}), "a") == value
+
+
+async def test_an_empty_secret_is_written_out() -> None:
+    """Absent and empty are the same to most, but not to BuildKit 0.8, which a test of real builds shows."""
+    (route,) = Secrets({}).routes()
+    assert route.select(Metadata()).response.encode(GetSecretResponse()) == b"\x0a\x00"
+    assert route.select(Metadata()).response.encode(GetSecretResponse(data=b"1")) == b"\x0a\x011"
 
 
 @pytest.mark.parametrize("name", ["", "A", "npm2", "npm ", "HTTP_AUTH_TOKEN_npm", "GIT_AUTH_TOKEN", "HOME"])
