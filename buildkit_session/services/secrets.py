@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final, Protocol
 
-from buildkit_session.errors import RpcError, TransferError
+from buildkit_session.errors import InputError, RpcError, TransferError
 from buildkit_session.grpc.codec import MessageCodec
 from buildkit_session.grpc.router import Codecs, Route, unary
 from buildkit_session.grpc.status import Status
@@ -44,8 +44,8 @@ class SecretSource(Protocol):
     async def read(self) -> bytes | None:
         """Return the secret as it is now, ``None`` if there is none. Empty is a secret too.
 
-        It is called for every mount, several times at once too, and cancelled when the daemon asks no longer. The text
-        of what it raises stays on this side.
+        It is called for every mount, several times at once too, and cancelled when the daemon asks no longer. What it
+        raises fails the step; the text of that stays on this side.
         """
         ...
 
@@ -98,11 +98,13 @@ async def _read(name: str, source: SecretSource) -> bytes | None:
     """Read a secret.
 
     Raises:
-        TransferError: it cannot be had or is too large. The daemon is told no more than that; the cause is for the
-            caller.
+        InputError, TransferError: it cannot be had or is too large. The daemon is told no more than that; the rest is
+            for the caller.
     """
     try:
         data = await source.read()
+    except (InputError, TransferError):
+        raise
     except Exception as error:  # a caller's source may raise anything
         raise TransferError(f"cannot read the secret {name!r}: {type(error).__name__}") from error
     if data is not None and not isinstance(data, bytes):

@@ -10,7 +10,7 @@ import anyio
 import pytest
 from calls import ScriptedCall, serve
 
-from buildkit_session.errors import RpcError, TransferError
+from buildkit_session.errors import InputError, RpcError, TransferError
 from buildkit_session.grpc.metadata import Metadata
 from buildkit_session.grpc.status import Status
 from buildkit_session.messages.moby.buildkit.secrets.v1 import GetSecretRequest, GetSecretResponse
@@ -28,8 +28,11 @@ class Fixed:
 
 
 class Broken:
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
     async def read(self) -> bytes | None:
-        raise RuntimeError("vault says: hunter2")
+        raise self.error
 
 
 class Hanging:
@@ -90,12 +93,19 @@ async def test_too_large_a_secret() -> None:
         await ask(Secrets({"a": Fixed(b"x" * (MAX_SECRET + 1))}), "a")
 
 
-async def test_a_broken_source() -> None:
-    """AU-06: an error that the daemon is told the type of; the caller has the cause."""
-    with pytest.raises(TransferError, match="'a': RuntimeError") as caught:
-        await ask(Secrets({"a": Broken()}), "a")
+@pytest.mark.parametrize("error", [RuntimeError("vault says: hunter2"), RpcError(Status.NOT_FOUND, "hunter2")])
+async def test_a_broken_source(error: Exception) -> None:
+    """AU-06: an error that the daemon is told the type of, whatever it claims to be; the caller has the cause."""
+    with pytest.raises(TransferError, match=f"'a': {type(error).__name__}") as caught:
+        await ask(Secrets({"a": Broken(error)}), "a")
     assert "hunter2" not in str(caught.value)
-    assert isinstance(caught.value.__cause__, RuntimeError)
+    assert caught.value.__cause__ is error
+
+
+async def test_a_source_that_explains_itself() -> None:
+    """The server keeps the text from the daemon, and the build shows it to the caller."""
+    with pytest.raises(InputError, match=r"^no /home/me/token$"):
+        await ask(Secrets({"a": Broken(InputError("no /home/me/token"))}), "a")
 
 
 async def test_a_source_of_text() -> None:
