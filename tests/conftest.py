@@ -16,14 +16,18 @@ import pytest
 from tricky_cases import CASES, LATER
 
 from buildkit_session.testing import (
+    Buildkitd,
     Daemon,
     DaemonUnavailable,
     ReferenceClient,
+    Store,
     Unavailable,
     Wanted,
     busybox,
     daemon_at,
+    forward,
     reference_client,
+    start_buildkitd,
     start_daemon,
 )
 
@@ -33,10 +37,15 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_PRIVATE: dict[str, Wanted] = {"docker-20.10": "20.10", "docker-newest": "newest"}
+_PRIVATE: dict[str, tuple[Wanted, Store]] = {
+    "docker-20.10": ("20.10", "classic"),
+    "docker-newest": ("newest", "classic"),
+    "docker-containerd": ("newest", "containerd"),
+}
 _HOST = "docker-host"
-_NAMES = [_HOST] if os.environ.get("DOCKER_HOST") else list(_PRIVATE)
-_NEED_A_DAEMON = {"daemon", "daemons", "private_daemons", "reference"}
+_CONTAINERD = "docker-containerd"
+_NAMES = [_HOST] if os.environ.get("DOCKER_HOST") else ["docker-20.10", "docker-newest"]
+_NEED_A_DAEMON = {"buildkitd", "c8d_daemon", "daemon", "daemons", "forwarded", "private_daemons", "reference"}
 
 
 class Daemons:
@@ -70,7 +79,8 @@ class Daemons:
         try:
             if name == _HOST:
                 return daemon_at(os.environ["DOCKER_HOST"], origin="DOCKER_HOST")
-            return self._stack.enter_context(start_daemon(_PRIVATE[name]))
+            wanted, store = _PRIVATE[name]
+            return self._stack.enter_context(start_daemon(wanted, store=store))
         except DaemonUnavailable as reason:
             return reason
 
@@ -148,6 +158,26 @@ def daemons(pytestconfig: pytest.Config) -> Daemons:
 def daemon(request: pytest.FixtureRequest, daemons: Daemons) -> Daemon:
     """One supported daemon after the other; shared by all tests, so leave nothing behind that another could notice."""
     return _have(lambda: daemons.get(request.param))
+
+
+@pytest.fixture(scope="session")
+def c8d_daemon(daemons: Daemons) -> Daemon:
+    """The newest daemon with containerd's image store: several outputs, oci, cache export and attestations."""
+    return _have(lambda: daemons.get(_CONTAINERD))
+
+
+@pytest.fixture(scope="session")
+def buildkitd() -> Iterator[Buildkitd]:
+    """A BuildKit daemon without Docker; on a unix socket, and on TCP with mutual TLS."""
+    with ExitStack() as stack:
+        yield _have(lambda: stack.enter_context(start_buildkitd(tcp=True)))
+
+
+@pytest.fixture(scope="session")
+def forwarded(daemon: Daemon) -> Iterator[str]:
+    """The address of a stand-in for buildkitd: the BuildKit inside each supported daemon."""
+    with forward(daemon.address) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

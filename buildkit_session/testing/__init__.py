@@ -1,4 +1,4 @@
-"""Real Docker daemons for tests, demonstrations and benchmarks; no mocks.
+"""Real daemons for tests, demonstrations and benchmarks; no mocks.
 
 .. code-block:: python
 
@@ -23,6 +23,10 @@ installed  the ``dockerd`` of this machine
 newest     Debian sid's package; Debian trixie's; the ``dockerd`` of this machine, if newer than 20.10
 ========== ====================================================================================================
 
+With ``store="containerd"`` the newest keeps its images in containerd's store. :func:`start_buildkitd` starts BuildKit
+without Docker, built from source by :func:`build_buildkit` where there is a Go toolchain; :func:`forward` makes a
+stand-in for it of any Docker daemon.
+
 Debian's packages come from the archive that the machine's own apt is set up for, checked against Debian's signing keys.
 They are not installed: they are unpacked below ``$BUILDKIT_SESSION_CACHE`` (default
 ``$XDG_CACHE_HOME/buildkit_session`` or ``~/.cache/buildkit_session``) and stay there; remove that folder to fetch newer
@@ -33,23 +37,44 @@ Whatever cannot be had here raises :class:`Unavailable`, whose text is a good re
 
 from __future__ import annotations
 
-from buildkit_session.testing.daemon import Daemon, daemon_at, start_daemon
+from buildkit_session.testing.api import Api, Refused
+from buildkit_session.testing.buildkitd import (
+    Buildkitd,
+    BuildkitPrograms,
+    build_buildkit,
+    find_buildkit,
+    start_buildkitd,
+)
+from buildkit_session.testing.certificates import Certificates, make_certificates
+from buildkit_session.testing.daemon import Daemon, Store, daemon_at, start_daemon
 from buildkit_session.testing.dockerd import Dockerd, Wanted, find_dockerd
 from buildkit_session.testing.errors import DaemonUnavailable, Unavailable
+from buildkit_session.testing.forwarder import forward
 from buildkit_session.testing.machine import busybox, install_packages
 from buildkit_session.testing.reference import ReferenceClient, reference_client
 
 __all__ = [
+    "Api",
+    "BuildkitPrograms",
+    "Buildkitd",
+    "Certificates",
     "Daemon",
     "DaemonUnavailable",
     "Dockerd",
     "ReferenceClient",
+    "Refused",
+    "Store",
     "Unavailable",
     "Wanted",
+    "build_buildkit",
     "busybox",
     "daemon_at",
+    "find_buildkit",
     "find_dockerd",
+    "forward",
     "install_packages",
+    "make_certificates",
     "reference_client",
+    "start_buildkitd",
     "start_daemon",
 ]

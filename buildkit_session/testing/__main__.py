@@ -9,6 +9,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING
 
+from buildkit_session.testing.buildkitd import build_buildkit
 from buildkit_session.testing.dockerd import Wanted, find_dockerd
 from buildkit_session.testing.errors import Unavailable
 from buildkit_session.testing.machine import busybox, install_packages
@@ -30,6 +31,7 @@ def main() -> None:
             _try(f"Docker {wanted}", partial(_describe, wanted))
     _try("docker buildx, to compare with", lambda: reference_client().version)
     _try("busybox", lambda: str(busybox()))
+    _try("buildkitd", _build)
 
 
 def _try(what: str, find: Callable[[], str]) -> None:
@@ -42,6 +44,10 @@ def _try(what: str, find: Callable[[], str]) -> None:
 def _install() -> str:
     install_packages(say=_say)
     return "all there"
+
+
+def _build() -> str:
+    return f"{build_buildkit().version}, built from source"
 
 
 def _describe(wanted: Wanted) -> str:

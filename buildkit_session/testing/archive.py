@@ -21,7 +21,7 @@ from buildkit_session.testing.errors import Unavailable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["cache_folder", "unpacked"]
+__all__ = ["cache_folder", "locked", "unpacked"]
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _TOOLS = ("apt-get", "dpkg", "dpkg-deb")
@@ -55,14 +55,19 @@ def unpacked(suite: str, packages: Sequence[str], *, usable: Callable[[Path], bo
     """
     home = cache_folder() / "debian"
     folder = home / suite
-    with _locked(home):
+    with locked(home):
         if not (folder.is_dir() and usable(folder)):
             _fetch(suite, packages, folder)
     return folder
 
 
 @contextmanager
-def _locked(home: Path) -> Iterator[None]:
+def locked(home: Path) -> Iterator[None]:
+    """Make a folder of the cache, and keep other processes that ask for its lock out of the block.
+
+    Raises:
+        Unavailable: it cannot be written.
+    """
     try:
         home.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

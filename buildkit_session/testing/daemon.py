@@ -130,7 +130,7 @@ def _running(
     with state_folder(directory) as home:
         _check_length(home)
         address = f"unix://{home / 'docker.sock'}"
-        command = [dockerd.path, *_arguments(home, address, store), *extra_args]
+        command = [str(dockerd.path), *_arguments(home, address, store), *extra_args]
         name = f"{dockerd.path} ({dockerd.origin})"
         with isolated(name, command, home, environment=_environment(dockerd)) as process:
             answer = process.first_answer(lambda: probe(address))
