@@ -16,10 +16,12 @@ import pytest
 from tricky_cases import CASES, LATER
 
 from buildkit_session.testing import (
+    BuilderContainer,
     Buildkitd,
     Daemon,
     DaemonUnavailable,
     ReferenceClient,
+    Registry,
     Store,
     Unavailable,
     Wanted,
@@ -27,8 +29,10 @@ from buildkit_session.testing import (
     daemon_at,
     forward,
     reference_client,
+    start_builder_container,
     start_buildkitd,
     start_daemon,
+    start_registry,
 )
 
 if TYPE_CHECKING:
@@ -41,11 +45,16 @@ _PRIVATE: dict[str, tuple[Wanted, Store]] = {
     "docker-20.10": ("20.10", "classic"),
     "docker-newest": ("newest", "classic"),
     "docker-containerd": ("newest", "containerd"),
+    "docker-built": ("built", "classic"),
 }
 _HOST = "docker-host"
 _CONTAINERD = "docker-containerd"
+_BUILT = "docker-built"
 _NAMES = [_HOST] if os.environ.get("DOCKER_HOST") else ["docker-20.10", "docker-newest"]
-_NEED_A_DAEMON = {"buildkitd", "c8d_daemon", "daemon", "daemons", "forwarded", "private_daemons", "reference"}
+_NEED_A_DAEMON = {
+    *("buildkitd", "builder_container", "c8d_daemon", "daemon", "daemons", "forwarded", "native_daemon"),
+    *("private_daemons", "reference", "registry", "private_registry"),
+}
 
 
 class Daemons:
@@ -167,6 +176,12 @@ def c8d_daemon(daemons: Daemons) -> Daemon:
 
 
 @pytest.fixture(scope="session")
+def native_daemon(daemons: Daemons) -> Daemon:
+    """A daemon newer than any package, which speaks HTTP/2 on its own socket."""
+    return _have(lambda: daemons.get(_BUILT))
+
+
+@pytest.fixture(scope="session")
 def buildkitd() -> Iterator[Buildkitd]:
     """A BuildKit daemon without Docker; on a unix socket, and on TCP with mutual TLS."""
     with ExitStack() as stack:
@@ -178,6 +193,28 @@ def forwarded(daemon: Daemon) -> Iterator[str]:
     """The address of a stand-in for buildkitd: the BuildKit inside each supported daemon."""
     with forward(daemon.address) as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def builder_container(daemons: Daemons) -> Iterator[BuilderContainer]:
+    """BuildKit in a container of an Engine, as buildx has it for its own builders."""
+    with ExitStack() as stack:
+        address = _have(lambda: daemons.get("docker-newest")).address
+        yield _have(lambda: stack.enter_context(start_builder_container(address)))
+
+
+@pytest.fixture(scope="session")
+def registry() -> Iterator[Registry]:
+    """A registry on loopback that everybody may push to; shared by all tests, so take names of your own."""
+    with ExitStack() as stack:
+        yield _have(lambda: stack.enter_context(start_registry()))
+
+
+@pytest.fixture(scope="session")
+def private_registry() -> Iterator[Registry]:
+    """A registry on loopback that wants a user and a password."""
+    with ExitStack() as stack:
+        yield _have(lambda: stack.enter_context(start_registry(authenticated=True)))
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from buildkit_session.testing.buildkitd import build_buildkit
-from buildkit_session.testing.dockerd import Wanted, find_dockerd
+from buildkit_session.testing.dockerd import Wanted, build_dockerd, find_dockerd
 from buildkit_session.testing.errors import Unavailable
 from buildkit_session.testing.machine import busybox, install_packages
 from buildkit_session.testing.reference import reference_client
+from buildkit_session.testing.registry import find_registry
+from buildkit_session.testing.sshd import find_sshd
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +33,10 @@ def main() -> None:
             _try(f"Docker {wanted}", partial(_describe, wanted))
     _try("docker buildx, to compare with", lambda: reference_client().version)
     _try("busybox", lambda: str(busybox()))
-    _try("buildkitd", _build)
+    _try("registry", lambda: str(find_registry()))
+    _try("sshd", lambda: str(find_sshd()))
+    _try("buildkitd", _build_buildkit)
+    _try("Docker built from source", _build_dockerd)
 
 
 def _try(what: str, find: Callable[[], str]) -> None:
@@ -46,8 +51,12 @@ def _install() -> str:
     return "all there"
 
 
-def _build() -> str:
+def _build_buildkit() -> str:
     return f"{build_buildkit().version}, built from source"
+
+
+def _build_dockerd() -> str:
+    return build_dockerd().version
 
 
 def _describe(wanted: Wanted) -> str:

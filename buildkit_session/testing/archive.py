@@ -37,15 +37,16 @@ def cache_folder() -> Path:
     return Path(base, "buildkit_session").absolute()
 
 
-def unpacked(suite: str, packages: Sequence[str], *, usable: Callable[[Path], bool]) -> Path:
+def unpacked(suite: str, packages: Sequence[str], *, usable: Callable[[Path], bool], name: str | None = None) -> Path:
     """Give the folder that holds a suite's packages unpacked, fetching them if they are not there.
 
     Safe for several processes at once: one fetches, the others wait. The folder appears whole or not at all.
 
     Args:
         suite: a release of Debian, such as ``sid``.
-        packages: what to unpack, without dependencies; the same for every call with this suite.
+        packages: what to unpack, without dependencies; the same for every call with this name.
         usable: is asked about a folder that is there already; one that is not usable is fetched anew.
+        name: of the folder; the default is the suite's.
 
     Returns:
         The folder; its ``usr`` is laid out as the system's.
@@ -54,7 +55,7 @@ def unpacked(suite: str, packages: Sequence[str], *, usable: Callable[[Path], bo
         Unavailable: this is not Debian, its apt names no archive, or a download failed.
     """
     home = cache_folder() / "debian"
-    folder = home / suite
+    folder = home / (name or suite)
     with locked(home):
         if not (folder.is_dir() and usable(folder)):
             _fetch(suite, packages, folder)

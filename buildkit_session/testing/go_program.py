@@ -52,7 +52,7 @@ class GoModule:
     @property
     def folder(self) -> Path:
         """Where the programs are, once they are built."""
-        return self._home / f"{Path(self._path).name}-{self._version}"
+        return self._home / f"{self._path}@{self._version}".replace("/", "+")
 
     @property
     def _home(self) -> Path:
