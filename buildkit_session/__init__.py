@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from buildkit_session import output
     from buildkit_session.client import Build, BuildResult, Client, connect
     from buildkit_session.context import Context
-    from buildkit_session.engine.client import EngineInfo
     from buildkit_session.engine.events import (
         EngineText,
         ImageId,
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
         VertexStatus,
         VertexWarning,
     )
+    from buildkit_session.engine.info import EngineInfo
     from buildkit_session.errors import (
         BuildError,
         ConnectionClosed,
@@ -113,7 +113,7 @@ _HOME = {
         "plan",
     ),
     **dict.fromkeys(("IgnoreLine",), "fsutil.dockerignore"),
-    **dict.fromkeys(("EngineInfo",), "engine.client"),
+    **dict.fromkeys(("EngineInfo",), "engine.info"),
     "Exported": "services.exported",
     "ListedEntry": "fsutil.listing",
     **dict.fromkeys(

@@ -30,6 +30,7 @@ from buildkit_session.errors import (
     TransferError,
     UnsupportedError,
 )
+from buildkit_session.request.outputs import for_engine_build, read_outputs
 from buildkit_session.services.filesend import FileSend
 from buildkit_session.services.filesync import FileSync
 from buildkit_session.session import Session, shared_key
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from buildkit_session.engine.events import ProgressEvent
     from buildkit_session.http2.connection import Connection
     from buildkit_session.output import Output
+    from buildkit_session.request.outputs import EngineOutput
     from buildkit_session.services import Service
     from buildkit_session.services.exported import Exported
     from buildkit_session.services.targets import DirectoryTarget, FileTarget, ListingTarget, StreamTarget
@@ -365,9 +367,8 @@ def connect(address: str | None = None) -> Client:
     return Client(EngineClient(find_endpoint(address)))
 
 
-def _checked_outputs(outputs: Sequence[Output | str]) -> tuple[Output, ...]:
-    given = (outputs,) if isinstance(outputs, str | output.Output) else outputs
-    chosen = tuple(output.parse(out) if isinstance(out, str) else out for out in given)
+def _checked_outputs(outputs: Sequence[Output | str]) -> tuple[EngineOutput, ...]:
+    chosen = for_engine_build(read_outputs(outputs))
     if len(chosen) > 1:
         raise UnsupportedError("this API of the Engine takes one output at most; build once for each")
     for out in chosen:
@@ -382,7 +383,7 @@ def _single_platform(platforms: Sequence[str]) -> str:
     return chosen[0] if chosen else ""
 
 
-def _target(out: Output) -> _Target | None:
+def _target(out: EngineOutput) -> _Target | None:
     if isinstance(out, output.ImageOutput):
         return None
     # Here, not above: a build that exports nothing does without what writes exports, a tenth of all there is to load.

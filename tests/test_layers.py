@@ -21,7 +21,7 @@ PLACES = {
         ("arguments", "caution", "context", "local_output", "output", "plan", "planning", "request"), "client"
     ),
     **dict.fromkeys(("__main__", "testing", "demo"), "cli"),
-    **dict.fromkeys(("printable", "quantity", "source", "truth"), "errors"),
+    **dict.fromkeys(("excerpt", "printable", "quantity", "source", "truth"), "errors"),
 }
 
 PURE = ["http2/core.py", "http2/events.py", "http2/fields.py", "http2/gate.py", "grpc/envelope.py", "grpc/status.py"]
@@ -80,3 +80,9 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     code = "import sys, buildkit_session; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"aiohttp", "h2", "betterproto2", "anyio"} & set(loaded)
+
+
+def test_a_build_starts_without_an_http_library() -> None:
+    code = "import sys, buildkit_session.client, buildkit_session.engine.ping; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"aiohttp", "yarl", "multidict"} & set(loaded)
