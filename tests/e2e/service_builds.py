@@ -11,6 +11,9 @@ from buildkit_session.engine.build_params import BuildParams
 from buildkit_session.engine.client import EngineClient
 from buildkit_session.engine.contexts import find_endpoint
 from buildkit_session.engine.hijack import hijack
+from buildkit_session.grpc.channel import Channel
+from buildkit_session.http2.client_connection import ClientConnection
+from buildkit_session.messages.moby.buildkit.v1 import SolveRequest, SolveResponse
 from buildkit_session.services.filesync import FileSync
 from buildkit_session.session import Session
 
@@ -52,3 +55,30 @@ async def build(daemon: Daemon, services: Iterable[Service], **params: Any) -> l
                 return [event async for event in stream]
             except Exception as error:
                 raise error from session.own_failure
+
+
+async def solve(daemon: Daemon, services: Iterable[Service], **fields: Any) -> dict[str, str]:
+    """Run a Dockerfile build over the control API, without network; returns the exporter's response.
+
+    Raises:
+        RpcError: it failed; with the cause as for :func:`build`.
+    """
+    session = Session(services)
+
+    async def dial(headers: list[tuple[str, str]], make_connection: Callable[[], Connection]) -> Connection:
+        return await hijack(engine.endpoint, await engine.path("/session"), headers, make_connection)
+
+    async with EngineClient(find_endpoint(daemon.address)) as engine, session.serving(dial):
+        connection = ClientConnection()
+        await hijack(engine.endpoint, await engine.path("/grpc"), [], lambda: connection)
+        fields["frontend_attrs"] = {"force-network-mode": "none", **fields.get("frontend_attrs", {})}
+        for exporter in fields.get("exporters", ())[:1]:  # BuildKit before 0.13 knows of one
+            fields.update(exporter_deprecated=exporter.type, exporter_attrs_deprecated=exporter.attrs)
+        request = SolveRequest(ref=secrets.token_hex(8), session=session.id, frontend="dockerfile.v0", **fields)
+        try:
+            answer = await Channel(connection).unary("/moby.buildkit.v1.Control/Solve", request, SolveResponse)
+        except Exception as error:
+            raise error from session.own_failure
+        finally:
+            connection.close()
+        return answer.exporter_response
