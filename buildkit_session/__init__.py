@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_session import output
-    from buildkit_session.client import Build, BuildResult, Client, connect
+    from buildkit_session.build import Build, BuildResult
+    from buildkit_session.client import Client, connect
     from buildkit_session.context import Context
     from buildkit_session.engine.events import (
         EngineText,
@@ -109,7 +110,8 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOME = {
-    **dict.fromkeys(("Build", "BuildResult", "Client", "connect"), "client"),
+    **dict.fromkeys(("Build", "BuildResult"), "build"),
+    **dict.fromkeys(("Client", "connect"), "client"),
     **dict.fromkeys(("Context",), "context"),
     **dict.fromkeys(
         ("DirectoryTotal", "IgnoreDecision", "Plan", "PlanWarning", "PlanWarningKind", "PlannedEntry", "PlannedKind"),

@@ -18,7 +18,11 @@ LAYERS = ["cli", "client", "engine", "session", "services", "fsutil", "grpc", "h
 # Beside the layers: values that the client takes, and tools that stand outside.
 PLACES = {
     **dict.fromkeys(
-        ("arguments", "caution", "context", "local_output", "output", "plan", "planning", "request"), "client"
+        (
+            *("arguments", "build", "caution", "content_stores", "context", "engine_request", "inputs", "local_output"),
+            *("output", "plan", "planning", "request", "solve_request"),
+        ),
+        "client",
     ),
     **dict.fromkeys(("__main__", "testing", "demo"), "cli"),
     **dict.fromkeys(("excerpt", "printable", "quantity", "source", "supervision", "truth"), "errors"),

@@ -28,9 +28,9 @@ from buildkit_session.errors import BuildError, InputError, SessionError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable
 
+    from buildkit_session.build import BuildResult
     from buildkit_session.cli.build import BuildOptions
     from buildkit_session.cli.display import Display
-    from buildkit_session.client import BuildResult
     from buildkit_session.engine.events import ProgressEvent
 
 __all__ = ["run"]
