@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +24,9 @@ PATIENCE: Final = 2.0
 
 MAX_ANSWER: Final = 16 * 1024 * 1024
 """Bytes of an answer: that of a large agent lists thousands of keys."""
+
+POLL: Final = 0.01
+"""Seconds between attempts to connect."""
 
 CHUNK: Final = 64 * 1024
 
@@ -45,14 +49,34 @@ class AgentSocket:
         """See :class:`~buildkit_session.services.ssh.Agent`. Each conversation is a connection of its own."""
         try:
             with anyio.fail_after(PATIENCE):
-                reader, writer = await asyncio.open_unix_connection(self._path)
+                reader, writer = await asyncio.open_unix_connection(sock=await _connected(self._path))
         except (OSError, ValueError) as error:  # TimeoutError among them; a path may be none
-            reason = getattr(error, "strerror", None) or type(error).__name__
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise InputError(f"the ssh agent at {self._path} does not answer: {reason}; is it running?") from error
         try:
             yield _Conversation(reader, writer)
         finally:
             writer.transport.abort()
+
+
+async def _connected(path: str) -> socket.socket:
+    """Connect to an agent, also to one that has more connections waiting than it takes.
+
+    The event loop would wait for such a socket to become writable, and take it for connected then.
+    """
+    connecting = socket.socket(socket.AF_UNIX)
+    try:
+        connecting.setblocking(False)
+        while True:
+            try:
+                connecting.connect(path)
+            except BlockingIOError:
+                await anyio.sleep(POLL)
+            else:
+                return connecting
+    except BaseException:
+        connecting.close()
+        raise
 
 
 class _Conversation:
