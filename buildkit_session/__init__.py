@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         PlanWarning,
         PlanWarningKind,
     )
+    from buildkit_session.request import secret, ssh
     from buildkit_session.services.exported import Exported
 
 __all__ = [
@@ -101,6 +102,8 @@ __all__ = [
     "VertexWarning",
     "connect",
     "output",
+    "secret",
+    "ssh",
 ]
 
 __version__ = "0.1.0"
@@ -122,10 +125,13 @@ _HOME = {
     ),
 }
 
+# Modules that are part of the public face themselves.
+_MODULES = {"output": "output", "secret": "request.secret", "ssh": "request.ssh"}
+
 
 def __getattr__(name: str) -> object:
-    if name == "output":
-        return import_module("buildkit_session.output")
+    if name in _MODULES:
+        return import_module(f"buildkit_session.{_MODULES[name]}")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"buildkit_session.{_HOME.get(name, 'errors')}"), name)

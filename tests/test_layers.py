@@ -21,7 +21,7 @@ PLACES = {
         ("arguments", "caution", "context", "local_output", "output", "plan", "planning", "request"), "client"
     ),
     **dict.fromkeys(("__main__", "testing", "demo"), "cli"),
-    **dict.fromkeys(("excerpt", "printable", "quantity", "source", "truth"), "errors"),
+    **dict.fromkeys(("excerpt", "printable", "quantity", "source", "supervision", "truth"), "errors"),
 }
 
 PURE = ["http2/core.py", "http2/events.py", "http2/fields.py", "http2/gate.py", "grpc/envelope.py", "grpc/status.py"]

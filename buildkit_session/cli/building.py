@@ -8,6 +8,7 @@ shown; errors, the id file and the id come last.
 from __future__ import annotations
 
 import logging
+import os
 import time
 import traceback
 from typing import TYPE_CHECKING
@@ -18,12 +19,11 @@ import anyio.to_thread
 from buildkit_session import connect, output
 from buildkit_session.cli import exports, interruption
 from buildkit_session.cli.console import Console, StreamLostError
+from buildkit_session.cli.displays import choose_display
 from buildkit_session.cli.failure import FAILURE, SUCCESS, explain, report
 from buildkit_session.cli.interruption import SignalError
-from buildkit_session.cli.plain import PlainDisplay
-from buildkit_session.cli.quiet import NoDisplay, QuietDisplay
 from buildkit_session.engine.events import Vertex
-from buildkit_session.errors import BuildError, SessionError
+from buildkit_session.errors import BuildError, InputError, SessionError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable
@@ -44,7 +44,11 @@ def run(options: BuildOptions) -> int:
     """Build, and return the exit code."""
     if options.debug:
         logging.basicConfig(level=logging.DEBUG)
-    screen = _Screen(_display(options), Console.messages())
+    try:
+        screen = _Screen(_display(options), Console.messages())
+    except InputError as error:
+        report(explain(error, debug=options.debug))
+        return FAILURE
     try:
         result = interruption.run(lambda: _build(options, screen))
     except SignalError as error:
@@ -79,13 +83,8 @@ async def _build(options: BuildOptions, screen: _Screen) -> BuildResult:
 
 
 def _display(options: BuildOptions) -> Display:
-    match options.progress:
-        case "quiet":
-            return QuietDisplay()
-        case "none":
-            return NoDisplay()
-        case _:
-            return PlainDisplay(explain_warnings=options.debug)
+    terminal = Console.messages().is_terminal
+    return choose_display(options.progress, terminal=terminal, environ=os.environ, debug=options.debug)
 
 
 class _Screen:
@@ -100,7 +99,11 @@ class _Screen:
 
     def close(self, failure: BuildError | None) -> None:
         """Show what is left."""
-        self._console.write(self._display.finish(failure))
+        self._display.resize(*self._console.size)
+        self._write(self._display.finish(failure))
+
+    def _write(self, text: str) -> None:
+        self._console.write(text, safe=self._display.drives_terminal)
 
     async def follow(self, events: AsyncIterable[ProgressEvent]) -> None:
         """Show that a build begins, then its events until there are no more.
@@ -112,7 +115,7 @@ class _Screen:
         failure: SessionError | None = None
         ended = anyio.Event()
         painting = anyio.Lock()
-        self._console.write(self._display.start())
+        self._write(self._display.start())
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep_painting, painting, ended, tasks.cancel_scope)
             try:
@@ -144,11 +147,12 @@ class _Screen:
     async def _paint(self, painting: anyio.Lock) -> None:
         async with painting:
             self._unseen = 0
+            self._display.resize(*self._console.size)
             text = self._display.refresh(time.monotonic())
             if not text:
                 return
             try:
-                await anyio.to_thread.run_sync(self._console.write, text, abandon_on_cancel=True)
+                await anyio.to_thread.run_sync(self._write, text, abandon_on_cancel=True)
             except StreamLostError as error:
                 self._lost = error
 

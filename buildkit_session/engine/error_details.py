@@ -12,16 +12,16 @@ frontend/gateway/pb/gateway.proto (ExitMessage).
 from __future__ import annotations
 
 import json
-from base64 import b64decode
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from buildkit_session.engine.json_values import Json, as_list, as_number, as_object, as_text
+from buildkit_session.engine.source_json import read_ranges, read_source
 from buildkit_session.grpc.details import Detail, read_details
-from buildkit_session.source import Position, SourceExcerpt, SourceFile, SourceRange
+from buildkit_session.source import SourceExcerpt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 __all__ = [
     "CapabilityMissing",
@@ -37,15 +37,7 @@ __all__ = [
 MAX_JSON: Final = 8 * 1024 * 1024
 """Bytes of one value that is interpreted: a Dockerfile of 2 MiB, the largest that buildx fetches, with room."""
 
-MAX_RANGES: Final = 10_000
-"""Of one source; the Dockerfile frontend names each line of an instruction alone."""
-
-MAX_LINE: Final = 2**31 - 1
-"""BuildKit counts lines in 32 bits."""
-
 PREFIX: Final = "github.com/moby/buildkit/"
-
-Json: TypeAlias = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,86 +129,44 @@ def _interpreted(detail: Detail) -> ErrorDetail:
     if read is None or len(detail.value) > MAX_JSON:
         return detail
     try:
-        return read(_object(json.loads(detail.value)))
+        return read(as_object(json.loads(detail.value)))
     except (ValueError, TypeError, RecursionError):
         return detail
 
 
 def _source(value: Json) -> SourceExcerpt:
-    info = _object(value.get("info") or {})
-    file = SourceFile(
-        _text(info.get("filename", "")),
-        b64decode(_text(info.get("data", "")), validate=True),
-        _text(info.get("language", "")),
-    )
-    return SourceExcerpt(file, tuple(map(_range, _list(value.get("ranges") or [])[:MAX_RANGES])))
-
-
-def _range(value: object) -> SourceRange:
-    range_ = _object(value)
-    return SourceRange(_position(range_.get("start") or {}), _position(range_.get("end") or {}))
-
-
-def _position(value: object) -> Position:
-    position = _object(value)
-    return Position(_number(position.get("line", 0)), _number(position.get("character", 0)))
+    info = value.get("info")
+    # Without a file there is nothing to show: nor does BuildKit.
+    return SourceExcerpt(read_source(info), read_ranges(value.get("ranges")) if info else ())
 
 
 def _solve(value: Json) -> FailedSolve:
     return FailedSolve(
-        input_ids=tuple(map(_text, _list(value.get("inputIDs", [])))),
-        mount_ids=tuple(map(_text, _list(value.get("mountIDs", [])))),
-        op=_object(value.get("op", {})),
+        input_ids=tuple(map(as_text, as_list(value.get("inputIDs")))),
+        mount_ids=tuple(map(as_text, as_list(value.get("mountIDs")))),
+        op=as_object(value.get("op")),
         file_action=_index(value.get("file")),
         cache_input=_index(value.get("cache")),
-        description=_object(value.get("description", {})),
+        description=as_object(value.get("description")),
     )
 
 
 def _index(value: object) -> int | None:
-    return None if value is None else _number(_object(value).get("index", 0))
+    return None if value is None else as_number(as_object(value).get("index"))
 
 
 def _named(value: Json) -> str:
-    return _text(value.get("name", ""))
-
-
-def _object(value: object) -> Json:
-    if not isinstance(value, dict):
-        raise TypeError
-    return value
-
-
-def _list(value: object) -> list[object]:
-    if not isinstance(value, list):
-        raise TypeError
-    return value
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
-
-
-def _number(value: object) -> int:
-    """A number, or its digits: the JSON form of protobuf spells 64 bits as text."""
-    number = int(value) if isinstance(value, str) else value
-    if isinstance(number, bool) or not isinstance(number, int):
-        raise TypeError
-    if not -MAX_LINE <= number <= 2 * MAX_LINE + 1:  # an exit code has 32 bits without a sign
-        raise ValueError(number)
-    return number
+    return as_text(value.get("name"))
 
 
 _STACK: Final = f"{PREFIX}stack.Stack+json"
 
 _READERS: Final[Mapping[str, Callable[[Json], ErrorDetail]]] = {
     f"{PREFIX}errdefs.Source+json": _source,
-    f"{PREFIX}errdefs.Vertex+json": lambda value: FailedVertex(_text(value.get("digest", ""))),
+    f"{PREFIX}errdefs.Vertex+json": lambda value: FailedVertex(as_text(value.get("digest"))),
     f"{PREFIX}errdefs.Solve+json": _solve,
-    f"{PREFIX}errdefs.Frontend+json": lambda value: FailedFrontend(_named(value), _text(value.get("source", ""))),
+    f"{PREFIX}errdefs.Frontend+json": lambda value: FailedFrontend(_named(value), as_text(value.get("source"))),
     f"{PREFIX}errdefs.FrontendCap+json": lambda value: CapabilityMissing(_named(value)),
     f"{PREFIX}errdefs.Subrequest+json": lambda value: RequestUnknown(_named(value)),
-    f"{PREFIX}gatewayapi.ExitMessage+json": lambda value: ProcessExit(_number(value.get("Code", 0))),
+    f"{PREFIX}gatewayapi.ExitMessage+json": lambda value: ProcessExit(as_number(value.get("Code"))),
 }

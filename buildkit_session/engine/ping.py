@@ -23,7 +23,7 @@ from buildkit_session.errors import EngineError, EngineUnreachable, UnsupportedE
 if TYPE_CHECKING:
     from buildkit_session.engine.address import Endpoint
 
-__all__ = ["BuildkitdFound", "Found", "PodmanFound", "ping", "probe"]
+__all__ = ["BuildkitdFound", "Found", "PodmanFound", "ping", "podman_text", "probe"]
 
 # RFC 9113, section 3.4: what a client of HTTP/2 begins with, here with an empty SETTINGS frame.
 _OPENING: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
@@ -64,7 +64,7 @@ async def ping(endpoint: Endpoint, *, patience: float = PATIENCE) -> EngineInfo:
     answer = await _asked(endpoint, patience)
     if answer.status == 200:
         if (server := server_text(answer)).startswith("Libpod/"):
-            raise UnsupportedError(_podman_text(server, endpoint))
+            raise UnsupportedError(podman_text(server, endpoint))
         return read_info(answer, endpoint)
     raise _failure(answer, endpoint)
 
@@ -136,7 +136,8 @@ def _failure(answer: Answer, endpoint: Endpoint) -> Exception:
     )
 
 
-def _podman_text(server: str, endpoint: Endpoint) -> str:
+def podman_text(server: str, endpoint: Endpoint) -> str:
+    """Say what to do where Podman answers."""
     return (
         f"{server} answers at {endpoint}: Podman runs no BuildKit. Start one with 'podman run -d --name buildkitd "
         "--privileged docker.io/moby/buildkit' and use the address podman-container://buildkitd"

@@ -222,7 +222,9 @@ class Connection(asyncio.BufferedProtocol):
         on_closed: called once, synchronously, right after ``closed`` was set.
     """
 
-    def __init__(self, on_stream: Callable[[Stream], None], *, core: Core | None = None, idle: float | None = None) -> None:
+    def __init__(
+        self, on_stream: Callable[[Stream], None], *, core: Core | None = None, idle: float | None = None
+    ) -> None:
         self.closed = asyncio.Event()
         self.error: Exception | None = None
         self.on_closed: Callable[[], None] | None = None

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from buildkit_session.engine.error_details import (
     MAX_JSON,
-    MAX_RANGES,
     CapabilityMissing,
     ErrorDetail,
     FailedFrontend,
@@ -22,6 +21,7 @@ from buildkit_session.engine.error_details import (
     RequestUnknown,
     error_details,
 )
+from buildkit_session.engine.source_json import MAX_RANGES
 from buildkit_session.grpc.details import Detail, decode_trailer
 from buildkit_session.messages.google.protobuf import Any
 from buildkit_session.messages.google.rpc import Status
@@ -105,8 +105,8 @@ def test_a_failed_operation() -> None:
         pytest.param(SOURCE, [], id="no-object"),
         pytest.param(SOURCE, {"info": {"data": "%"}}, id="no-base64"),
         pytest.param(SOURCE, {"info": {"data": "ü"}}, id="no-ascii"),
-        pytest.param(SOURCE, {"ranges": [{"start": {"line": 2**40}}]}, id="line-of-40-bits"),
-        pytest.param(SOURCE, {"ranges": [{"start": {"line": True}}]}, id="line-that-is-a-truth"),
+        pytest.param(SOURCE, {"info": {"data": ""}, "ranges": [{"start": {"line": 2**40}}]}, id="line-of-40-bits"),
+        pytest.param(SOURCE, {"info": {"data": ""}, "ranges": [{"start": {"line": True}}]}, id="line-that-is-a-truth"),
         pytest.param(SOURCE, b"[" * 100_000, id="nested"),
         pytest.param("gatewayapi.ExitMessage+json", b'{"Code":' + b"9" * 10_000 + b"}", id="endless-number"),
         pytest.param("errdefs.Vertex+json", b'{"digest":"' + b"x" * MAX_JSON + b'"}', id="too-long"),
@@ -121,6 +121,10 @@ def test_what_is_not_understood_is_kept(kind: str, value: object) -> None:
 def test_any_json_is_a_detail(kind: str, value: object) -> None:
     """No shape raises."""
     detail(kind, value)
+
+
+def test_a_place_without_a_file_shows_nothing() -> None:
+    assert detail(SOURCE, {"ranges": [{"start": {"line": 1}}]}) == SourceExcerpt(SourceFile(""))
 
 
 def test_ranges_are_bounded() -> None:
