@@ -20,6 +20,7 @@ __all__ = ["LogWindow"]
 
 _MOST_LINES: Final = 100  # more than a window ever has
 _MOST_CHARACTERS: Final = 4096  # of a line that never ends
+_MOST_UNREAD: Final = 64 * 1024  # characters
 _TAB: Final = 8
 
 # A control sequence (ECMA-48, section 5.4), a control string up to its end, another escape, a control character, text.
@@ -30,8 +31,9 @@ _TOKEN: Final = re.compile(
     r"|(?P<control>[\x00-\x1a\x1c-\x1f\x7f])"
     r"|(?P<text>[^\x00-\x1f\x7f]+)"
 )
-# What may be the beginning of a sequence that was cut in two. A control string is not waited for without end.
-_CUT: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]{0,200}\x1b?|[ -/]*)\Z")
+# What may be the beginning of a sequence that was cut in two, and how far its end is waited for.
+_CUT: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)\Z")
+_LONGEST_CUT: Final = 256
 
 
 class LogWindow:
@@ -43,28 +45,39 @@ class LogWindow:
 
     def __init__(self) -> None:
         self.printed = 0
+        self._unread: list[str] = []  # taken in when the window is shown: most of it will have scrolled away by then
+        self._unread_size = 0
         self._lines: deque[str] = deque(maxlen=_MOST_LINES)
         self._line: list[str] = []  # the one that is not ended, a character each
         self._column = 0
         self._cut = ""
 
     def write(self, text: str) -> None:
-        """Take in what was printed."""
+        """Note what was printed."""
         self.printed += len(text)
-        text = self._cut + text
-        cut = _CUT.search(text)
+        self._unread.append(text)
+        self._unread_size += len(text)
+        if self._unread_size > _MOST_UNREAD:
+            self._take_in()
+
+    def show(self, columns: int, rows: int) -> list[str]:
+        """Return the last lines that are not blank, at most ``rows``, each at most ``columns`` wide."""
+        self._take_in()
+        lines = [line for line in (*self._lines, "".join(self._line)) if line.strip()]
+        pieces = [piece for line in lines[-rows:] for piece in wrap(line, max(columns, 2)) if piece.strip()]
+        return pieces[-rows:]
+
+    def _take_in(self) -> None:
+        text = self._cut + "".join(self._unread)
+        self._unread.clear()
+        self._unread_size = 0
+        cut = _CUT.search(text, max(len(text) - _LONGEST_CUT, 0))
         self._cut = cut[0] if cut else ""
         first, *rest = text.removesuffix(self._cut).split("\n")
         self._add(first)
         for line in rest[-_MOST_LINES - 1 :]:  # the window would scroll all others away
             self._end_line()
             self._add(line)
-
-    def show(self, columns: int, rows: int) -> list[str]:
-        """Return the last lines that are not blank, at most ``rows``, each at most ``columns`` wide."""
-        lines = [line for line in (*self._lines, "".join(self._line)) if line.strip()]
-        pieces = [piece for line in lines[-rows:] for piece in wrap(line, max(columns, 2)) if piece.strip()]
-        return pieces[-rows:]
 
     def _end_line(self) -> None:
         self._lines.append("".join(self._line))

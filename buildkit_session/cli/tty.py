@@ -183,8 +183,7 @@ class TtyDisplay(Display):
         self._saw(log.timestamp)
         step = self._steps.add_log(log)
         window = self._windows.setdefault(step.digest, LogWindow())
-        for piece in step.log.take():
-            window.write(f"{piece.text}\n" if piece.ends_line else piece.text)
+        window.write("".join(f"{piece.text}\n" if piece.ends_line else piece.text for piece in step.log.take()))
 
     def _saw(self, time: int | None) -> None:
         self._latest = max(self._latest, time or 0)

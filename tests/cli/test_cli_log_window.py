@@ -78,4 +78,5 @@ def test_it_does_not_matter_how_the_text_is_cut(text: str, cuts: list[int]) -> N
     edges = sorted({0, len(text), *(min(cut, len(text)) for cut in cuts)})
     for begin, end in pairwise(edges):
         window.write(text[begin:end])
+        window.show(20, 5)
     assert window.show(20, 5) == shown(text)

@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from any_events import any_events
 from hypothesis import given
 from hypothesis import strategies as st
 from recorded_builds import replay
@@ -386,6 +387,14 @@ class TestEnd:
     def test_the_engines_own_words_are_shown_and_the_id_is_not(self) -> None:
         shown = Screen().at_the_end(ImageId("sha256:1"), EngineText("Successfully tagged x"))
         assert shown == ["#0 Successfully tagged x"]
+
+
+@given(any_events)
+def test_no_events_stop_the_display(events: list[ProgressEvent]) -> None:
+    screen = Screen(explain_warnings=True)
+    for now, event in enumerate(events):
+        screen.after(event, now=now)
+    screen.at_the_end()
 
 
 class TestWithoutProgress:

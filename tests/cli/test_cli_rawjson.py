@@ -8,8 +8,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from any_events import any_events
 from hypothesis import given
-from hypothesis import strategies as st
 from recorded_builds import events_of, recorded
 
 from buildkit_session import connect
@@ -18,13 +18,10 @@ from buildkit_session.engine.events import (
     EngineText,
     ImageId,
     ProgressEvent,
-    ProgressGroup,
     Vertex,
     VertexLog,
     VertexStatus,
-    VertexWarning,
 )
-from buildkit_session.source import Position, SourceFile, SourceRange
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,37 +36,6 @@ COPY busybox /bin/busybox
 RUN ["/bin/busybox", "sh", "-c", "echo one; echo two >&2"]
 """
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-numbers = st.integers(0, 2**31 - 1)
-times = st.none() | st.integers(-(10**18), 4 * 10**18)
-vertexes = st.builds(
-    Vertex,
-    texts,
-    texts,
-    st.lists(texts, max_size=2).map(tuple),
-    st.booleans(),
-    times,
-    times,
-    texts,
-    st.none() | st.builds(ProgressGroup, texts, texts, st.booleans()),
-)
-statuses = st.builds(
-    VertexStatus, texts, texts, texts, numbers, numbers, times.filter(lambda t: t is not None), times, times
-)
-logs = st.builds(VertexLog, texts, times.filter(lambda t: t is not None), numbers, st.binary(max_size=8))
-positions = st.builds(Position, numbers, numbers)
-warnings = st.builds(
-    VertexWarning,
-    texts,
-    numbers,
-    texts,
-    st.lists(texts, max_size=2).map(tuple),
-    texts,
-    st.none() | st.builds(SourceFile, texts, st.binary(max_size=8), texts),
-    st.lists(st.builds(SourceRange, positions, positions), max_size=2).map(tuple),
-)
-events = st.lists(vertexes | statuses | logs | warnings, max_size=8)
-
 
 def shown(*events: ProgressEvent) -> str:
     display = RawJsonDisplay()
@@ -78,7 +44,7 @@ def shown(*events: ProgressEvent) -> str:
     return display.start() + display.refresh(0) + display.finish(None)
 
 
-@given(events)
+@given(any_events)
 def test_what_is_written_can_be_read_again_in_the_same_order(events: list[ProgressEvent]) -> None:
     text = shown(*events)
     assert text.isascii()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from any_events import any_events
 from hypothesis import given
 from hypothesis import strategies as st
 from recorded_builds import recorded, replay
@@ -296,6 +299,16 @@ class TestDaemonsText:
         shown = screen.after(*events)
         assert all(line.startswith((" => ", "[+] ")) for line in shown)
         assert screen.terminal.scrolled == []
+
+    @given(any_events, st.integers(1, 60), st.integers(1, 20))
+    def test_no_events_disturb_the_frames(self, events: list[ProgressEvent], width: int, height: int) -> None:
+        screen = Screen(width, height)
+        for now, event in enumerate(events):
+            screen.after(event, now=now)
+            assert len(screen.terminal.lines) <= max(height - 1, 1)
+        assert screen.terminal.scrolled == [] or height == 1
+        own = re.compile(r"\x1b\[(\?25[lh]|[0-9]*[AKJ]|[0-9;:]*m)")
+        assert "\x1b" not in own.sub("", screen.display.finish(None))
 
     def test_the_reports_at_the_end_are_escaped_too(self) -> None:
         source = SourceFile("Dockerfile", b"FROM x\x1b[9A\n")
