@@ -29,9 +29,12 @@ _HIDDEN = (
     (re.compile(r"\b[0-9a-f]{64}\b"), "DIGEST"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)"), "TIME"),
     (re.compile(r"\b[0-9a-z]{25}\b"), "ID"),
+    (re.compile(r"\bstep\d+\b"), "STEP"),
 )
+# What a report says of the load on the machine, of sizes of what has times in it, and of the id of a session.
+_PASSING = frozenset({"definition", "resourceUsage", "size", "sysUsage"})
 # Files that a daemon writes about a build, with times in them.
-_REPORTS = re.compile(r"(provenance|sbom)[^/]*\.json$")
+_REPORTS = re.compile(r"(provenance|sbom|spdx)[^/]*\.json$")
 
 
 def scrub(text: str) -> str:
@@ -42,14 +45,14 @@ def scrub(text: str) -> str:
 
 
 def shape(value: object) -> object:
-    """Scrub all texts of a JSON value; sizes of what contains a time go as well."""
+    """Scrub all texts of a JSON value; lists are sorted, as reports name the steps of a build in no order."""
     match value:
         case str():
             return scrub(value)
         case list():
-            return [shape(item) for item in value]
+            return sorted((shape(item) for item in value), key=repr)
         case dict():
-            return {scrub(key): "SIZE" if key == "size" else shape(item) for key, item in sorted(value.items())}
+            return {scrub(key): "PASSING" if key in _PASSING else shape(item) for key, item in sorted(value.items())}
         case _:
             return value
 
@@ -117,7 +120,8 @@ def _tree(root: Path) -> Iterator[tuple[str, object]]:
         found = path.lstat()
         content = _content(name, path.read_bytes()) if stat.S_ISREG(found.st_mode) else None
         target = os.readlink(path) if stat.S_ISLNK(found.st_mode) else None
-        made = None if _REPORTS.search(name) else found.st_mtime_ns
+        # A folder may be the client's own, made on the way to the destination.
+        made = None if _REPORTS.search(name) or stat.S_ISDIR(found.st_mode) else found.st_mtime_ns
         yield name, (oct(found.st_mode), found.st_uid, found.st_gid, made, target, content)
 
 
@@ -153,7 +157,8 @@ def _config(descriptor: Mapping[str, Any], read: Reader) -> object:
     if raw is None:
         return (descriptor["mediaType"], "missing")
     value = json.loads(raw)
-    if "rootfs" not in value:
+    # What is said about an image is an image too, for no architecture; its layers have times in them.
+    if "rootfs" not in value or value["architecture"] == "unknown":
         return (descriptor["mediaType"], shape(value))
     history = [{name: text for name, text in step.items() if name != "created"} for step in value.get("history", [])]
     return (descriptor["mediaType"], {**value, "created": None, "history": history})

@@ -75,9 +75,6 @@ CONTEXTS: dict[str, Files] = {
     "ulimit": _running("ulimit -n >/made/soft; ulimit -Hn >/made/hard; ulimit -c >/made/core"),
     "network": _running("/bin/busybox ls /sys/class/net | /bin/busybox grep -c . >/made/count"),
     "cgroup": _running("echo ran >/made/out"),
-    "insecure": _running(
-        "/bin/busybox grep -c CapEff:.00000[01]f /proc/self/status >/made/caps; true", options="--security=insecure "
-    ),
     "secret": _running("/bin/busybox cat /run/secrets/token >/made/token", options="--mount=type=secret,id=token "),
     "required-secret": _running("true", options="--mount=type=secret,id=token,required=true "),
     "ssh": _running("test -S $SSH_AUTH_SOCK && echo agent >/made/ssh", options="--mount=type=ssh,required=true "),
@@ -96,6 +93,7 @@ CONTEXTS: dict[str, Files] = {
     },
     "based": {"Dockerfile": "ARG BASE\nFROM $BASE\nCOPY a.txt /on-top.txt\n", "a.txt": "a\n"},
     "named": {"Dockerfile": "FROM scratch\nCOPY --from=extra . /extra\n"},
+    "named-file": {"Dockerfile": "FROM scratch\nCOPY --from=extra a.txt /extra.txt\n"},
     "named-stage": {"Dockerfile": "FROM scratch AS extra\nCOPY a.txt /\nFROM extra\nCOPY a.txt /b\n", "a.txt": "a\n"},
     "documented": {
         "Dockerfile": (
@@ -136,7 +134,8 @@ def lay(folder: Path, name: str, busybox: Path) -> None:
 def packed(folder: Path, *, compress: bool = False) -> bytes:
     """Pack a folder as a tar archive, the same one whenever it is packed."""
     raw = io.BytesIO()
-    with tarfile.open(fileobj=raw, mode="w") as archive:
+    # In the oldest format: a header of another takes more than the first 1024 bytes, by which buildx knows an archive.
+    with tarfile.open(fileobj=raw, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for path in sorted(folder.rglob("*")):
             archive.add(path, path.relative_to(folder).as_posix(), recursive=False)
     return gzip.compress(raw.getvalue(), mtime=0) if compress else raw.getvalue()

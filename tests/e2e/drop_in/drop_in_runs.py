@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import os
+import pprint
 import re
 import shutil
 import subprocess
@@ -94,10 +96,10 @@ def observe(case: Case, client: Client, peer: Peer, surroundings: Surroundings, 
     work = folder / "work"
     work.mkdir(parents=True)
     lay(work, case.context, surroundings.busybox)
-    shutil.copytree(surroundings.layout, work / "layout")
+    shutil.copytree(surroundings.layout, work / "given")
     before = {path.name for path in work.iterdir()}
     lines = [[surroundings.fill(word, case, client) for word in words] for words in case.lines]
-    loaded = sorted({name for word in lines[-1] for name in _LOADED.findall(word) if "127.0.0.1" not in word})
+    loaded = sorted(_loaded_names(lines[-1]))
     api = Api(peer.address)
     if peer.is_engine:
         _forget(api, loaded)
@@ -123,13 +125,20 @@ def observe(case: Case, client: Client, peer: Peer, surroundings: Surroundings, 
     }
 
 
-def differences(case: Case, theirs: Mapping[Aspect, object], ours: Mapping[Aspect, object]) -> dict[Aspect, object]:
-    """Name what differs and may not."""
-    return {
-        aspect: {"theirs": value, "ours": ours[aspect]}
-        for aspect, value in theirs.items()
-        if aspect not in case.allowed and aspect != "stderr" and value != ours[aspect]
-    }
+def differences(case: Case, theirs: Mapping[Aspect, object], ours: Mapping[Aspect, object]) -> str:
+    """Show what differs and may not, line by line; nothing where all is the same."""
+    return "\n".join(
+        line
+        for aspect in theirs
+        if aspect not in case.allowed and aspect != "stderr"
+        for line in _differing_lines(aspect, theirs[aspect], ours[aspect])
+    )
+
+
+def _differing_lines(aspect: Aspect, theirs: object, ours: object) -> Iterator[str]:
+    texts = [value if isinstance(value, str) else pprint.pformat(value, width=100) for value in (theirs, ours)]
+    before, after = (text.splitlines() for text in texts)
+    yield from difflib.unified_diff(before, after, f"{aspect}: theirs", f"{aspect}: ours", n=1, lineterm="")
 
 
 def run(
@@ -164,10 +173,17 @@ def _stdin(case: Case, work: Path) -> bytes:
 
 def _hidden(value: object, case: Case, client: Client, surroundings: Surroundings, work: Path) -> object:
     """Put out of sight what each client has of its own: its folder and its place in the registry."""
-    text = repr(value)
+    text = pprint.pformat(value, width=100)
     for own, sign in ((str(work), "WORK"), (surroundings.registry(case, client), "REGISTRY")):
         text = text.replace(own, sign)
     return text
+
+
+def _loaded_names(words: list[str]) -> set[str]:
+    """Name the images that a command line leaves in an Engine: none where it names a file for them."""
+    if any("type=oci" in word or "type=docker,dest" in word for word in words) and "type=image" not in words:
+        return set()
+    return {name for word in words if "127.0.0.1" not in word for name in _LOADED.findall(word)}
 
 
 def _forget(api: Api, names: list[str]) -> None:
@@ -213,7 +229,8 @@ class _Repository:
         kept = {key: item for key, item in config.items() if key not in {"created", "history", "layers", "records"}}
         layers = [(layer["mediaType"], shape(layer.get("annotations"))) for layer in value["layers"]]
         # The cache of a build is a configuration too, one that names its layers in no order.
-        return about | {"config": shape(kept) if "rootfs" not in config else kept, "layers": sorted(layers, key=repr)}
+        is_image = "rootfs" in config and config["architecture"] != "unknown"
+        return about | {"config": kept if is_image else shape(kept), "layers": sorted(layers, key=repr)}
 
     def _pointed(self, descriptor: Mapping[str, object]) -> object:
         about = {key: shape(item) for key, item in descriptor.items() if key not in {"digest", "size"}}
@@ -239,13 +256,18 @@ def _steps(stderr: bytes) -> set[str]:
     first: dict[str, str] = {}
     for number, line in _STEP.findall(text):
         first.setdefault(number, line)
-    return {scrub(name) for number, name in first.items() if number != "0"}
+    return {_named(name) for number, name in first.items() if number != "0"}
 
 
 def _steps_of_raw(text: str) -> Iterator[str]:
     for line in text.splitlines():
         if line.startswith("{"):
-            yield from (scrub(step["name"]) for step in json.loads(line).get("vertexes") or [])
+            yield from (_named(step["name"]) for step in json.loads(line).get("vertexes") or [])
+
+
+def _named(step: str) -> str:
+    # Two platforms share a step that needs no program, and either may give it its name.
+    return re.sub(r"^\[linux/\S+", "[PLATFORM", scrub(step))
 
 
 def _cached(stderr: bytes) -> set[str]:
@@ -253,4 +275,4 @@ def _cached(stderr: bytes) -> set[str]:
     first: dict[str, str] = {}
     for number, line in _STEP.findall(text):
         first.setdefault(number, line)
-    return {scrub(first[number]) for number, line in _STEP.findall(text) if line == "CACHED"}
+    return {_named(first[number]) for number, line in _STEP.findall(text) if line == "CACHED"}
