@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_session import output
-    from buildkit_session.client import Build, BuildResult, Client, connect
+    from buildkit_session.build import Build, BuildResult
+    from buildkit_session.client import Client, connect
     from buildkit_session.context import Context
-    from buildkit_session.engine.client import EngineInfo
     from buildkit_session.engine.events import (
         EngineText,
         ImageId,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         VertexStatus,
         VertexWarning,
     )
+    from buildkit_session.engine.info import EngineInfo
     from buildkit_session.errors import (
         BuildError,
         ConnectionClosed,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
         PlanWarning,
         PlanWarningKind,
     )
+    from buildkit_session.request import secret, ssh
     from buildkit_session.services.exported import Exported
 
 __all__ = [
@@ -101,19 +103,22 @@ __all__ = [
     "VertexWarning",
     "connect",
     "output",
+    "secret",
+    "ssh",
 ]
 
 __version__ = "0.1.0"
 
 _HOME = {
-    **dict.fromkeys(("Build", "BuildResult", "Client", "connect"), "client"),
+    **dict.fromkeys(("Build", "BuildResult"), "build"),
+    **dict.fromkeys(("Client", "connect"), "client"),
     **dict.fromkeys(("Context",), "context"),
     **dict.fromkeys(
         ("DirectoryTotal", "IgnoreDecision", "Plan", "PlanWarning", "PlanWarningKind", "PlannedEntry", "PlannedKind"),
         "plan",
     ),
     **dict.fromkeys(("IgnoreLine",), "fsutil.dockerignore"),
-    **dict.fromkeys(("EngineInfo",), "engine.client"),
+    **dict.fromkeys(("EngineInfo",), "engine.info"),
     "Exported": "services.exported",
     "ListedEntry": "fsutil.listing",
     **dict.fromkeys(
@@ -122,10 +127,13 @@ _HOME = {
     ),
 }
 
+# Modules that are part of the public face themselves.
+_MODULES = {"output": "output", "secret": "request.secret", "ssh": "request.ssh"}
+
 
 def __getattr__(name: str) -> object:
-    if name == "output":
-        return import_module("buildkit_session.output")
+    if name in _MODULES:
+        return import_module(f"buildkit_session.{_MODULES[name]}")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"buildkit_session.{_HOME.get(name, 'errors')}"), name)

@@ -92,6 +92,8 @@ def variables(name: str, value: object) -> dict[str, str | None]:
         return {}
     if not isinstance(value, Mapping):
         raise InputError(f"{name} must be a mapping, such as {{'NAME': 'value'}}, not a {type(value).__name__}")
+    if "" in value:
+        raise InputError(f"{name}: a name must not be empty (empty key)")
     for key, one in value.items():
         if not isinstance(key, str) or not isinstance(one, str | None):
             raise InputError(f"{name}: the value of {key!r} must be a text, not a {type(one).__name__}; use str()")

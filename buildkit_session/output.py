@@ -1,25 +1,21 @@
 """Where the result of a build goes: values, short constructors and the grammar of ``--output``.
 
 An output is a plain value until a build uses it; its ``check()`` looks at the file system and is called before the
-daemon is asked for anything, so that a destination that cannot work costs nothing.
+daemon is asked for anything, so that a destination that cannot work costs nothing. Whether a daemon can serve an output
+is asked elsewhere.
 
-Exporters that this version cannot serve yet (``oci``, ``docker`` to a file, ``registry``, ``cacheonly``) are refused by
-name.
-
-Source: docker/buildx:util/buildflags/export.go, docker/buildx:build/opt.go (toSolveOpt); behaviour of buildx 0.29.1.
+Source: docker/buildx:util/buildflags/export.go, docker/buildx:build/opt.go (CreateExports); behaviour of buildx 0.29.1.
 """
 
 from __future__ import annotations
 
-import io
 import os
-import re
-import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from buildkit_session.errors import InputError, UnsupportedError
+from buildkit_session.errors import InputError
 from buildkit_session.fsutil.options import STALL_TIMEOUT
 from buildkit_session.fsutil.quota import Limits
 from buildkit_session.local_output import (
@@ -28,42 +24,44 @@ from buildkit_session.local_output import (
     read_boolean,
     read_local,
     read_max_bytes,
-    require_writable,
 )
+from buildkit_session.request.destination import STDOUT, ByteWriter, Stdout, check_archive, read_path
+from buildkit_session.request.fields import read_fields, split_pair
+from buildkit_session.request.image_output import CacheOnlyOutput, CustomOutput, DockerOutput, ImageOutput, OciOutput
+from buildkit_session.truth import FALSE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable
 
     from buildkit_session.local_output import Mode, Permissions
-    from buildkit_session.services.writers import AsyncWriter, ByteSender
+    from buildkit_session.request.destination import Writer
 
 __all__ = [
+    "STDOUT",
     "ByteWriter",
+    "CacheOnlyOutput",
+    "CustomOutput",
+    "DockerOutput",
     "ImageOutput",
     "ListingOutput",
     "LocalOutput",
+    "OciOutput",
     "Output",
+    "Stdout",
     "TarOutput",
+    "cacheonly",
+    "docker",
     "image",
     "listing",
     "local",
+    "oci",
     "parse",
+    "registry",
     "tar",
 ]
 
-_STDOUT = "-"
-_KNOWN = "local, tar and image"
-_LATER = frozenset({"oci", "registry", "cacheonly"})
-_IMAGE_TYPES = frozenset({"image", "docker", "moby"})
-# One field of a CSV record: quoted, with "" for a quote inside, or free of quotes. Both branches are linear in time.
-_FIELD = re.compile(r'"(?P<quoted>(?:[^"]|"")*)"(?=,|\Z)|(?P<plain>[^",]*)(?=,|\Z)')
-
-
-class ByteWriter(Protocol):
-    """What a tar archive can be written to: a binary file, a pipe, an ``io.BytesIO``."""
-
-    def write(self, data: bytes, /) -> object:
-        """Take all of ``data``."""
+_STDOUT: Final = "-"
+_KNOWN: Final = "local, tar, oci, docker, image, registry and cacheonly"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,7 @@ class TarOutput:
         InputError: the limit cannot be, or there is one for entries, which are not counted.
     """
 
-    dest: Path | ByteWriter | AsyncWriter | ByteSender | None = None
+    dest: Path | Writer | None = None
     attrs: Mapping[str, str] = field(default_factory=dict, hash=False)
     max_bytes: int | None = None
 
@@ -98,58 +96,23 @@ class TarOutput:
         return Limits(self.max_bytes)
 
     @property
+    def to_stdout(self) -> bool:
+        """Whether the archive goes to standard output."""
+        return self.dest is None
+
+    @property
     def exporter(self) -> tuple[str, dict[str, str]]:
         """The exporter's type and attributes, as the daemon expects them."""
         return "tar", dict(self.attrs)
 
     def check(self) -> None:
         """Raise InputError if the file cannot be written, or if the archive would go to a terminal."""
-        if isinstance(self.dest, Path):
-            _check_file(self.dest)
-        elif self.dest is None:
-            _check_stream(sys.stdout, "standard output")
-        else:
-            _check_stream(self.dest, "the destination")
-            if isinstance(self.dest, io.TextIOBase):
-                raise InputError("the destination of a tar output must be a binary file, not a text file")
+        check_archive(self.dest, "tar")
 
 
-@dataclass(frozen=True, slots=True)
-class ImageOutput:
-    """An image in the Engine's own store; what a build makes when no output is named.
-
-    Attributes:
-        name: one image reference, or several joined by commas, beside the tags of the build.
-        push: whether the image shall also go to its registry. Not supported yet, and refused by :meth:`check`: an
-            Engine with the graph store would ignore it without a word.
-        attrs: exporter attributes passed to the daemon as they are.
-    """
-
-    name: str | None = None
-    push: bool = False
-    attrs: Mapping[str, str] = field(default_factory=dict, hash=False)
-
-    @property
-    def exporter(self) -> tuple[str, dict[str, str]]:
-        """The exporter's type and attributes, as the daemon expects them.
-
-        The type is ``moby``, the name under which an Engine knows its own store whichever that is; ``image`` exists
-        only with the containerd image store.
-        """
-        attrs = dict(self.attrs)
-        if self.name is not None:
-            attrs["name"] = self.name
-        if self.push:
-            attrs["push"] = "true"
-        return "moby", attrs
-
-    def check(self) -> None:
-        """Raise UnsupportedError if the image shall be pushed."""
-        if self.push:
-            raise UnsupportedError("pushing the image is not supported yet; build it, then push it with the Engine")
-
-
-Output: TypeAlias = LocalOutput | ListingOutput | TarOutput | ImageOutput
+Output: TypeAlias = (
+    LocalOutput | ListingOutput | TarOutput | OciOutput | DockerOutput | ImageOutput | CacheOnlyOutput | CustomOutput
+)
 
 
 def local(
@@ -189,7 +152,7 @@ def local(
         InputError: ``dest`` is empty, or the options do not go together.
     """
     return LocalOutput(
-        _path(dest),
+        read_path(dest),
         _attributes(attrs),
         permissions=permissions,
         mode=mode,
@@ -232,7 +195,7 @@ def listing(
 
 
 def tar(
-    dest: str | os.PathLike[str] | ByteWriter | AsyncWriter | ByteSender | None = None,
+    dest: str | os.PathLike[str] | Writer | None = None,
     *,
     max_bytes: int | None = None,
     **attrs: str | bool | int,
@@ -248,25 +211,76 @@ def tar(
     Raises:
         InputError: ``dest`` is an empty path, or the limit cannot be.
     """
-    if dest is None or dest == _STDOUT:
-        return TarOutput(None, _attributes(attrs), max_bytes)
-    if isinstance(dest, str | os.PathLike):
-        return TarOutput(_path(dest), _attributes(attrs), max_bytes)
-    return TarOutput(dest, _attributes(attrs), max_bytes)
+    return TarOutput(_archive(dest), _attributes(attrs), max_bytes)
+
+
+def oci(
+    dest: str | os.PathLike[str] | Writer | None = None,
+    *,
+    tar: bool = True,
+    max_bytes: int | None = None,
+    **attrs: str | bool | int,
+) -> OciOutput:
+    """Write the image as an OCI layout.
+
+    Args:
+        dest: as for :func:`tar`; a directory, made if it is missing, if it is no archive.
+        tar: ``False`` for the layout itself in place of an archive of it.
+        max_bytes: the largest archive that is taken.
+        attrs: exporter attributes, as for :func:`local`.
+
+    Raises:
+        InputError: ``dest`` is an empty path, or no directory for a layout, or the limit cannot be.
+    """
+    return OciOutput(_archive(dest), _attributes(attrs), tar, max_bytes)
+
+
+def docker(
+    dest: str | os.PathLike[str] | Writer | Stdout | None = None,
+    *,
+    tar: bool = True,
+    context: str | None = None,
+    max_bytes: int | None = None,
+    **attrs: str | bool | int,
+) -> DockerOutput:
+    """Load the image into the Engine, or write it as an archive that ``docker load`` takes.
+
+    Args:
+        dest: ``None`` loads the image; else as for :func:`oci`, with ``"-"`` for standard output.
+        tar: ``False`` for a layout in place of an archive of it.
+        context: the docker context whose Engine loads the image, if it is not the one in use.
+        max_bytes: the largest archive that is taken.
+        attrs: exporter attributes, as for :func:`local`.
+
+    Raises:
+        InputError: as :func:`oci`, or there is a context and nothing to load.
+    """
+    chosen = STDOUT if dest in (_STDOUT, STDOUT) else _archive(dest)
+    return DockerOutput(chosen, _attributes(attrs), tar, context, max_bytes)
 
 
 def image(*, name: str | None = None, push: bool = False, **attrs: str | bool | int) -> ImageOutput:
-    """Keep the result as an image in the Engine's store.
+    """Keep the result as an image in the daemon's store.
 
     Args:
-        name: an image reference beside the tags of the build.
-        push: not supported yet; refused when the build starts.
+        name: an image reference, for a build without tags.
+        push: also send the image to its registry.
         attrs: exporter attributes, as for :func:`local`.
     """
     return ImageOutput(name, push, _attributes(attrs))
 
 
-def parse(text: str) -> Output:
+def registry(*, name: str | None = None, **attrs: str | bool | int) -> ImageOutput:
+    """Send the image to its registry: :func:`image` with ``push=True``."""
+    return ImageOutput(name, push=True, attrs=_attributes(attrs))
+
+
+def cacheonly() -> CacheOnlyOutput:
+    """Keep nothing but the cache."""
+    return CacheOnlyOutput()
+
+
+def parse(text: str | Mapping[str, str]) -> Output:
     """Read one value of ``--output``.
 
     The value is one CSV record of ``key=value`` fields; the first ``=`` splits, keys are trimmed and lower-cased,
@@ -277,74 +291,97 @@ def parse(text: str) -> Output:
     The options of :func:`local` are fields of the same name, with ``-`` or ``_``; they are not sent to the daemon.
     ``include`` and ``exclude`` take one pattern each and may be repeated; ``umask`` is octal; ``owner`` is ``UID:GID``;
     ``stall-timeout=0`` is none; ``mode=copy`` is BuildKit's word for ``merge``; ``max-size``, or ``max-bytes``, takes
-    units, as ``10GB`` or ``512MiB``, and is for ``type=tar`` too. ``type=local,list-only=true``, without ``dest``, is
+    units, as ``10GB`` or ``512MiB``, and is for archives too. ``type=local,list-only=true``, without ``dest``, is
     :func:`listing`.
 
     Args:
-        text: such as ``type=local,dest=out``, ``type=tar`` or ``out``.
+        text: such as ``type=local,dest=out``, ``type=oci,dest=a.tar`` or ``out``; or a mapping of the fields.
 
     Returns:
-        The output; nothing was looked up in the file system.
+        The output; nothing was looked up in the file system. A type that is not known here becomes a
+        :class:`CustomOutput`: the daemon may know it.
 
     Raises:
-        InputError: the text breaks the grammar, has no type or destination, or names an unknown exporter.
-        UnsupportedError: the exporter exists, but this version cannot serve it.
+        InputError: the text breaks the grammar, or has no type or destination.
 
     Source: docker/buildx:util/buildflags/export.go (ExportEntry.UnmarshalText), and docker/buildx:build/opt.go.
     """
+    if isinstance(text, Mapping):
+        return _output(list(text.items()), str(dict(text)))
     text = text.strip("\r\n")
     if not text:
         raise InputError(f"an output must not be empty; give a directory, '-' or type=TYPE (known: {_KNOWN})")
-    fields = list(_fields(text))
+    what = f"output {text!r}"
+    fields = read_fields(text, what)
     if fields == [text] and not text.startswith("type="):
         return tar() if text == _STDOUT else local(text)
-    pairs = [_pair(item, text) for item in fields]
+    return _output([split_pair(item, what) for item in fields], repr(text))
+
+
+def _output(given: list[tuple[str, str]], shown: str) -> Output:
+    pairs = [(key.strip().lower(), value) for key, value in given]
     exporter = dict(pairs).get("type", "")
     if not exporter:
-        raise InputError(f"type is required for output {text!r} (known: {_KNOWN})")
-    return _output(exporter, [pair for pair in pairs if pair[0] != "type"])
-
-
-def _fields(text: str) -> Iterator[str]:
-    position = 0
-    while position <= len(text):
-        match = _FIELD.match(text, position)
-        if match is None:
-            raise InputError(
-                f"misplaced quote in output {text!r} after character {position}; "
-                'quote a whole field, and write "" for a quote inside it'
-            )
-        quoted = match["quoted"]
-        yield match["plain"] if quoted is None else quoted.replace('""', '"')
-        position = match.end() + 1
-
-
-def _pair(item: str, text: str) -> tuple[str, str]:
-    key, separator, value = item.partition("=")
-    if not separator:
-        raise InputError(f"invalid value {item!r} in output {text!r}: expected key=value")
-    return key.strip().lower(), value
-
-
-def _output(exporter: str, pairs: list[tuple[str, str]]) -> Output:
+        raise InputError(f"type is required for output {shown} (known: {_KNOWN})")
+    pairs = [pair for pair in pairs if pair[0] != "type"]
     if exporter == "local":
         return read_local(pairs)
-    attrs = dict(pairs)
-    if exporter == "tar":
-        dest, max_bytes = attrs.pop("dest", ""), read_max_bytes(attrs)
-        return TarOutput(None if dest in ("", _STDOUT) else Path(dest), attrs, max_bytes)
-    if exporter in _LATER or (exporter == "docker" and attrs.get("dest")):
-        what = "docker with dest" if exporter == "docker" else exporter
-        raise UnsupportedError(f"output type {what} is not supported yet; known types are {_KNOWN}")
-    if exporter in _IMAGE_TYPES:
-        return ImageOutput(attrs.pop("name", None), read_boolean("push", attrs.pop("push", "")), attrs)
-    raise InputError(f"exporter {exporter!r} could not be found; known types are {_KNOWN}")
+    read = _READERS.get(exporter)
+    return CustomOutput(exporter, dict(pairs)) if read is None else read(dict(pairs))
 
 
-def _path(dest: str | os.PathLike[str]) -> Path:
-    if not os.fspath(dest):
-        raise InputError("the destination of an output must not be empty")
-    return Path(dest)
+def _read_tar(attrs: dict[str, str]) -> TarOutput:
+    dest, max_bytes = attrs.pop("dest", ""), read_max_bytes(attrs)
+    return TarOutput(_read_dest(dest), attrs, max_bytes)
+
+
+def _read_oci(attrs: dict[str, str]) -> OciOutput:
+    dest, max_bytes = attrs.pop("dest", ""), read_max_bytes(attrs)
+    tar = _read_tar_field(attrs)
+    if not tar and dest == _STDOUT:
+        raise InputError("dest cannot be stdout for oci exporter with tar=false; name a directory")
+    return OciOutput(_read_dest(dest), attrs, tar, max_bytes)
+
+
+def _read_docker(attrs: dict[str, str]) -> DockerOutput:
+    dest, max_bytes = attrs.pop("dest", ""), read_max_bytes(attrs)
+    tar, context = _read_tar_field(attrs), attrs.pop("context", None)
+    return DockerOutput(STDOUT if dest == _STDOUT else _read_dest(dest), attrs, tar, context, max_bytes)
+
+
+def _read_image(attrs: dict[str, str]) -> ImageOutput:
+    attrs.pop("dest", None)
+    return ImageOutput(attrs.pop("name", None), read_boolean("push", attrs.pop("push", "")), attrs)
+
+
+def _read_registry(attrs: dict[str, str]) -> ImageOutput:
+    return _read_image({**attrs, "push": "true"})
+
+
+_READERS: Final[dict[str, Callable[[dict[str, str]], Output]]] = {
+    "tar": _read_tar,
+    "oci": _read_oci,
+    "docker": _read_docker,
+    "image": _read_image,
+    "moby": _read_image,  # an Engine's name for it
+    "registry": _read_registry,
+    "cacheonly": CacheOnlyOutput,
+}
+
+
+def _read_dest(dest: str) -> Path | None:
+    return None if dest in ("", _STDOUT) else Path(dest)
+
+
+def _read_tar_field(attrs: dict[str, str]) -> bool:
+    # What is no boolean means an archive, as it does for buildx.
+    return attrs.pop("tar", "") not in FALSE
+
+
+def _archive(dest: str | os.PathLike[str] | Writer | None) -> Path | Writer | None:
+    if dest is None or dest == _STDOUT:
+        return None
+    return read_path(dest) if isinstance(dest, str | os.PathLike) else dest
 
 
 def _patterns(patterns: Iterable[str]) -> tuple[str, ...]:
@@ -365,21 +402,3 @@ def _attribute_key(key: str) -> str:
 
 def _attribute_value(value: str | bool | int) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _check_file(dest: Path) -> None:
-    if dest.is_dir():
-        raise InputError(f"destination file {dest} is a directory; name a file, or use type=local")
-    if dest.exists():
-        require_writable(dest, "destination file", dest)
-    elif not dest.parent.is_dir():
-        raise InputError(f"destination file {dest} cannot be made: there is no directory {dest.parent}")
-    else:
-        require_writable(dest.parent, "destination file", dest)
-
-
-def _check_stream(stream: object, name: str) -> None:
-    if stream is None:
-        raise InputError(f"{name} is closed; give a tar output a dest")
-    if isinstance(stream, io.IOBase) and stream.isatty():
-        raise InputError(f"{name} is a terminal, and a tar archive is not text; give a dest or redirect it")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode
 
 if TYPE_CHECKING:
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["CLIENT_SESSION", "BuildParams", "Ulimit"]
 
 CLIENT_SESSION = "client-session"
+
+# The name under which an Engine knows its own store whichever that is; "image" exists only with the containerd store.
+_ENGINE_NAMES: Final = {"image": "moby"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ class BuildParams:
 
     def _objects(self) -> dict[str, object]:
         return {
-            "outputs": [{"Type": kind, "Attrs": dict(attrs)} for kind, attrs in self.outputs],
+            "outputs": [{"Type": _ENGINE_NAMES.get(kind, kind), "Attrs": dict(attrs)} for kind, attrs in self.outputs],
             "buildargs": dict(self.build_args),
             "labels": dict(self.labels),
             "cachefrom": list(self.cache_from),

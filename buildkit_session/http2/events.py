@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-__all__ = ["DataReceived", "Event", "GoAwayReceived", "Headers", "StreamEnded", "StreamOpened", "StreamResetReceived"]
+__all__ = [
+    "DataReceived",
+    "Event",
+    "GoAwayReceived",
+    "Headers",
+    "HeadersReceived",
+    "StreamEnded",
+    "StreamOpened",
+    "StreamResetReceived",
+]
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 """Fields in order of arrival, names in lower case, repeated names kept apart."""
@@ -14,6 +23,14 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 @dataclass(frozen=True, slots=True)
 class StreamOpened:
     """The peer opened a stream with a request."""
+
+    stream_id: int
+    headers: Headers
+
+
+@dataclass(frozen=True, slots=True)
+class HeadersReceived:
+    """The peer answered a stream of ours: first the headers of its response, later perhaps the trailers."""
 
     stream_id: int
     headers: Headers
@@ -51,4 +68,4 @@ class GoAwayReceived:
     debug: bytes
 
 
-Event: TypeAlias = StreamOpened | DataReceived | StreamEnded | StreamResetReceived | GoAwayReceived
+Event: TypeAlias = StreamOpened | HeadersReceived | DataReceived | StreamEnded | StreamResetReceived | GoAwayReceived

@@ -1,0 +1,167 @@
+"""A request in the words of the Dockerfile frontend: its name, its attributes, the privileges of the build.
+
+Everything here is pure: what depends on the session, the daemon or the environment is an argument.
+
+Source: docker/buildx:build/opt.go (toSolveOpt, loadInputs), 0.29.1.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from buildkit_session.request import extra_host, ulimit
+from buildkit_session.request.attestation import for_frontend
+from buildkit_session.request.entitlement import NETWORK_HOST
+from buildkit_session.request.environment import SOURCE_DATE_EPOCH
+from buildkit_session.request.named_context import option
+from buildkit_session.request.remote_context import GitSource, parse_git
+from buildkit_session.truth import TRUE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from buildkit_session.request.build_request import BuildRequest
+
+__all__ = ["entitlements", "frontend_attributes", "proxy_build_args"]
+
+_BUILT_IN: Final = "dockerfile.v0"
+_GATEWAY: Final = "gateway.v0"
+_SYNTAX: Final = "BUILDKIT_SYNTAX"
+_MULTI_PLATFORM: Final = "BUILDKIT_MULTI_PLATFORM"
+_CONTEXTS: Final = "moby.buildkit.frontend.contexts+forward"
+_GIT_QUERY: Final = "moby.buildkit.frontend.gitquerystring"
+# Fields of a proxy in config.json, and the build arguments that they become. allProxy is none of them.
+_PROXIES: Final = {
+    "httpProxy": "HTTP_PROXY",
+    "httpsProxy": "HTTPS_PROXY",
+    "noProxy": "NO_PROXY",
+    "ftpProxy": "FTP_PROXY",
+}
+
+
+def frontend_attributes(
+    request: BuildRequest,
+    *,
+    dockerfile_name: str,
+    docker_driver: bool,
+    environ: Mapping[str, str],
+    attestations_supported: bool = False,
+    context_attrs: Mapping[str, str] | None = None,
+    host_gateway: str | None = None,
+    multi_platform: bool = False,
+    proxies: Mapping[str, str] | None = None,
+) -> tuple[str, dict[str, str]]:
+    """Say what a build asks for as buildx does.
+
+    Args:
+        request: the build.
+        dockerfile_name: of the Dockerfile, in the mount or inside of the remote context.
+        docker_driver: whether the daemon is an Engine.
+        environ: may hold ``SOURCE_DATE_EPOCH`` and ``BUILDX_NO_DEFAULT_ATTESTATIONS``.
+        attestations_supported: by the daemon and its image store.
+        context_attrs: what the inputs of the build add or replace: ``context``, ``dockerfilekey``, ``context:NAME`` of
+            a layout.
+        host_gateway: the address that ``host-gateway`` stands for.
+        multi_platform: make an index, even of a single platform.
+        proxies: as :func:`proxy_build_args` gives them.
+
+    Returns:
+        The name of the frontend, and its attributes. A question (``request.call``) is not among them: see
+        :meth:`CallRequest.attributes <buildkit_session.request.call.CallRequest.attributes>`.
+
+    Raises:
+        UnsupportedError: attestations are asked for, and not supported.
+        InputError: ``host-gateway`` is used, and not known; a variable is neither true nor false.
+    """
+    inputs = context_attrs or {}
+    build_args = _build_args(request, environ, proxies or {})
+    attests = for_frontend(request.attests, supported=attestations_supported, environ=environ)
+    frontend, syntax = _frontend(build_args)
+    attrs = {
+        "filename": dockerfile_name,
+        **syntax,
+        **{f"build-arg:{name}": value for name, value in build_args.items()},
+        **{f"label:{name}": value for name, value in request.labels.items()},
+        **_texts(request, docker_driver=docker_driver),
+        **({"no-cache": ""} if request.no_cache else {}),
+        **({"add-hosts": extra_host.attribute(request.add_hosts, host_gateway)} if request.add_hosts else {}),
+        **({"multi-platform": "true"} if multi_platform or build_args.get(_MULTI_PLATFORM) in TRUE else {}),
+        **{f"attest:{kind}": value for kind, value in attests.items()},
+        **_contexts(request),
+        **inputs,
+    }
+    if caps := _caps(request, inputs.get("context", "")):
+        attrs["frontend.caps"] = ",".join(sorted(caps))
+    return frontend, attrs
+
+
+def entitlements(request: BuildRequest) -> list[str]:
+    """The privileges that the daemon is asked for; ``--network=host`` is one by itself."""
+    asked = [*request.allow, NETWORK_HOST] if request.network == "host" else request.allow
+    return list(dict.fromkeys(asked))
+
+
+def proxy_build_args(config: Mapping[str, object], host: str) -> dict[str, str]:
+    """Build arguments for the proxies of docker's ``config.json``.
+
+    Args:
+        config: the content of the file.
+        host: the address of the daemon, as the docker CLI has it; ``default`` is taken where nothing is said for it.
+    """
+    proxies = config.get("proxies")
+    found = proxies.get(host, proxies.get("default")) if isinstance(proxies, dict) else None
+    if not isinstance(found, dict):
+        return {}
+    named = {name: found.get(key) for key, name in _PROXIES.items()}
+    return {name: value for name, value in named.items() if isinstance(value, str) and value}
+
+
+def _build_args(request: BuildRequest, environ: Mapping[str, str], proxies: Mapping[str, str]) -> dict[str, str]:
+    given = {name: value for name, value in request.build_args.items() if value is not None}
+    unasked = dict(proxies)
+    if epoch := environ.get(SOURCE_DATE_EPOCH):
+        unasked[SOURCE_DATE_EPOCH] = epoch
+    return {**{name: value for name, value in unasked.items() if name not in request.build_args}, **given}
+
+
+def _frontend(build_args: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """Choose the frontend: the build argument works like ``# syntax=`` of a Dockerfile, and wins over it."""
+    syntax = build_args.get(_SYNTAX)
+    if syntax is None:
+        return _BUILT_IN, {}
+    return _GATEWAY, {"source": syntax.strip().partition(" ")[0], "cmdline": syntax}
+
+
+def _texts(request: BuildRequest, *, docker_driver: bool) -> dict[str, str]:
+    """What is left out when it is empty."""
+    texts = {
+        "target": request.target,
+        "platform": ",".join(request.platforms),
+        # An Engine prefers the images it has.
+        "image-resolve-mode": "pull" if request.pull else "local" if docker_driver else "",
+        "no-cache": ",".join(request.no_cache_filter),
+        "shm-size": str(request.shm_size or ""),
+        "ulimit": ulimit.attribute(request.ulimits),
+        "cgroup-parent": request.cgroup_parent,
+        "force-network-mode": request.network if request.network != "default" else "",
+    }
+    return {name: value for name, value in texts.items() if value}
+
+
+def _contexts(request: BuildRequest) -> dict[str, str]:
+    told = {name: option(name, context) for name, context in request.build_contexts.items()}
+    return {f"context:{name}": value for name, value in told.items() if value is not None}
+
+
+def _caps(request: BuildRequest, context: str) -> set[str]:
+    """What the frontend must be able to do; one that cannot refuses the build rather than ignore it.
+
+    buildx asks for the options of git for any URL with a ``?``; a plain download needs them not.
+    """
+    caps = {_CONTEXTS} if request.build_contexts else set()
+    main = parse_git(context)
+    if main is not None and main.has_query:
+        caps.add(_GIT_QUERY)
+    if any(isinstance(one, GitSource) and one.has_query for one in request.build_contexts.values()):
+        caps.add(f"{_GIT_QUERY}+forward")
+    return caps

@@ -1,0 +1,157 @@
+"""Where a build takes its cache from, and where it puts it: ``--cache-from`` and ``--cache-to``.
+
+Whether a daemon can serve a type of cache is asked later; what it needs from the environment of the client is filled
+in here.
+
+Source: docker/buildx:util/buildflags/cache.go, build/opt.go (CreateCaches, addGithubToken, addAwsCredentials,
+isActive); moby/buildkit:client/solve.go (parseCacheOptions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from buildkit_session.errors import InputError
+from buildkit_session.request.environment import is_on
+from buildkit_session.request.fields import read_fields, split_pair
+from buildkit_session.truth import TRUE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["CacheEntry", "CacheLike", "complete", "parse_cache_from", "parse_cache_to", "with_inline"]
+
+_WHAT: Final = "a cache entry"  # not its text: it may hold credentials
+# Shown in a repr; all other values may be secrets.
+_HARMLESS: Final = frozenset(
+    {"bucket", "compression", "dest", "digest", "ignore-error", "mode", "name", "ref", "region", "scope", "src", "tag"}
+)
+_INLINE_ARGUMENT: Final = "BUILDKIT_INLINE_CACHE"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class CacheEntry:
+    """One place for cache, in BuildKit's terms.
+
+    Attributes:
+        type: ``registry``, ``local``, ``inline``, ``gha``, ``s3``, ``azblob`` or what else the daemon knows.
+        attrs: what the type needs: ``ref`` of a registry; ``src`` or ``dest``, a directory, of ``local``, which stays
+            exactly as it was given.
+    """
+
+    type: str
+    attrs: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{key}={value if key in _HARMLESS else '***'}" for key, value in self.attrs.items())
+        return f"CacheEntry({self.type!r}, {shown})" if shown else f"CacheEntry({self.type!r})"
+
+
+CacheLike: TypeAlias = "str | CacheEntry | Mapping[str, str]"
+
+
+def parse_cache_from(given: CacheLike) -> list[CacheEntry]:
+    """Read one value of ``--cache-from``.
+
+    A text without any ``=`` is a list of image references, joined by commas; others are a record such as
+    ``type=local,src=cache``. A mapping has the same fields.
+
+    Returns:
+        The entries; none for an empty text.
+
+    Raises:
+        InputError: the text breaks the grammar, or the type or what the type needs is missing.
+    """
+    return [_require(entry, "src", "importer") for entry in _parse(given)]
+
+
+def parse_cache_to(given: CacheLike) -> list[CacheEntry]:
+    """Read one value of ``--cache-to``; as :func:`parse_cache_from`, but ``local`` has ``dest``."""
+    return [_require(entry, "dest", "exporter") for entry in _parse(given)]
+
+
+def with_inline(entries: Iterable[CacheEntry], build_args: Mapping[str, str | None]) -> tuple[CacheEntry, ...]:
+    """Add the inline cache that the build argument ``BUILDKIT_INLINE_CACHE`` asks for."""
+    if build_args.get(_INLINE_ARGUMENT) in TRUE:
+        return (*entries, CacheEntry("inline"))
+    return tuple(entries)
+
+
+def complete(entries: Iterable[CacheEntry], environ: Mapping[str, str]) -> tuple[CacheEntry, ...]:
+    """Fill in what the environment knows: GitHub's token and addresses, credentials for S3.
+
+    A ``gha`` entry that has no token or address even then is left out: the same command line shall work outside of
+    GitHub's machines. Of the places where AWS keeps credentials only the environment is looked at; a daemon without any
+    looks in its own.
+    """
+    filled = (_COMPLETIONS.get(entry.type, _unchanged)(entry, environ) for entry in entries)
+    return tuple(entry for entry in filled if _is_active(entry))
+
+
+def _parse(given: CacheLike) -> list[CacheEntry]:
+    if isinstance(given, CacheEntry):
+        return [given]
+    if isinstance(given, Mapping):
+        return [_entry(list(given.items()))]
+    if not isinstance(given, str):
+        raise InputError(f"a cache entry must be a text, a mapping or a CacheEntry, not a {type(given).__name__}")
+    if not given:
+        return []
+    fields = read_fields(given, _WHAT)
+    if "=" not in given:
+        return [CacheEntry("registry", {"ref": ref}) for ref in fields if ref]
+    return [_entry([split_pair(item, _WHAT) for item in fields])]
+
+
+def _entry(pairs: list[tuple[str, str]]) -> CacheEntry:
+    attrs = {key.lower(): value for key, value in pairs}
+    kind = attrs.pop("type", "")
+    if not kind:
+        keys = ", ".join(attrs) or "nothing else"
+        raise InputError(f"type is required for a cache entry (it has {keys}): write type=registry,ref=... or one ref")
+    return CacheEntry(kind, attrs)
+
+
+def _require(entry: CacheEntry, place: str, role: str) -> CacheEntry:
+    needed = {"local": place, "registry": "ref"}.get(entry.type)
+    if needed is not None and not entry.attrs.get(needed):
+        raise InputError(f"{entry.type} cache {role} requires {needed}: write type={entry.type},{needed}=...")
+    return entry
+
+
+def _unchanged(entry: CacheEntry, _environ: Mapping[str, str]) -> CacheEntry:
+    return entry
+
+
+def _complete_gha(entry: CacheEntry, environ: Mapping[str, str]) -> CacheEntry:
+    attrs = dict(entry.attrs)
+    version = attrs.get("version", "2" if is_on(environ, "ACTIONS_CACHE_SERVICE_V2") else "")
+    sources = [("token", ("ACTIONS_RUNTIME_TOKEN",)), ("url", ("ACTIONS_CACHE_URL", "ACTIONS_RESULTS_URL"))]
+    if version == "2":
+        sources.append(("url_v2", ("ACTIONS_RESULTS_URL",)))
+    for key, names in sources:
+        known = [environ[name] for name in names if name in environ]
+        if key not in attrs and known:
+            attrs[key] = known[0]
+    return replace(entry, attrs=attrs)
+
+
+def _complete_s3(entry: CacheEntry, environ: Mapping[str, str]) -> CacheEntry:
+    attrs = dict(entry.attrs)
+    key_id, secret = environ.get("AWS_ACCESS_KEY_ID"), environ.get("AWS_SECRET_ACCESS_KEY")
+    if {"access_key_id", "secret_access_key"} <= set(attrs) or not key_id or not secret:
+        return entry  # a session token belongs to its keys
+    attrs = {"access_key_id": key_id, "secret_access_key": secret} | attrs
+    if token := environ.get("AWS_SESSION_TOKEN"):
+        attrs.setdefault("session_token", token)
+    return replace(entry, attrs=attrs)
+
+
+_COMPLETIONS: Final = {"gha": _complete_gha, "s3": _complete_s3}
+
+
+def _is_active(entry: CacheEntry) -> bool:
+    attrs = entry.attrs
+    return entry.type != "gha" or bool(attrs.get("token") and (attrs.get("url") or attrs.get("url_v2")))

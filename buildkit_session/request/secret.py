@@ -1,0 +1,310 @@
+"""Secrets for ``RUN --mount=type=secret``: where a value comes from, and how it is read when a step asks for it.
+
+A value is read again each time, as upstream does, so what a vault gives may change; it is in no ``repr`` and no error.
+This module knows nothing of the service that answers the daemon.
+
+.. code-block:: python
+
+    secrets = {"npm": bk.secret.env("NPM_TOKEN"), "key": bk.secret.file("key.pem"), "db": bk.secret.call(from_vault)}
+
+Source: docker/buildx:util/buildflags/secrets.go; moby/buildkit:session/secrets/secretsprovider/store.go.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from inspect import isawaitable, iscoroutinefunction
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from buildkit_session.errors import InputError, SessionError
+from buildkit_session.request.fields import read_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    Found: TypeAlias = bytes | str | None
+
+__all__ = [
+    "MAX_SIZE",
+    "CallSecret",
+    "EnvSecret",
+    "FileSecret",
+    "Secret",
+    "ValueSecret",
+    "call",
+    "env",
+    "file",
+    "parse",
+    "value",
+]
+
+MAX_SIZE: Final = 500 * 1024
+"""Bytes of one secret, as upstream's clients have it."""
+
+_KINDS: Final = ("file", "env")
+
+
+class Secret(ABC):
+    """Something that a secret can be read from. Subclass it, or use the functions of this module."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    async def read(self) -> bytes | None:
+        """Read the value, of at most :data:`MAX_SIZE` bytes.
+
+        Returns:
+            The value, which may be empty; ``None`` if there is no such secret.
+
+        Raises:
+            InputError: it cannot be read, which is not the same as missing: an optional mount would be skipped without
+                a word.
+        """
+
+    def check(self) -> None:
+        """Raise InputError before a build starts if it is known that the value cannot be had. Blocks."""
+        return
+
+
+@dataclass(frozen=True, slots=True)
+class EnvSecret(Secret):
+    """The value of a variable of this process's environment.
+
+    Attributes:
+        name: of the variable.
+    """
+
+    name: str
+
+    async def read(self) -> bytes | None:
+        """Read the variable; ``None`` if it is not set."""
+        content = os.environb.get(os.fsencode(self.name))
+        return None if content is None else _bounded(content, self._described)
+
+    def check(self) -> None:
+        """Raise InputError if the variable is not set, or too large."""
+        content = os.environb.get(os.fsencode(self.name))
+        if content is None:
+            raise InputError(f"{self._described} is not set; set it, or name another one with env=")
+        _bounded(content, self._described)
+
+    @property
+    def _described(self) -> str:
+        return f"environment variable {self.name} of a secret"
+
+
+@dataclass(frozen=True, slots=True)
+class FileSecret(Secret):
+    """The content of a regular file; links are followed, ``~`` is not expanded.
+
+    Attributes:
+        path: of the file.
+    """
+
+    path: Path
+
+    async def read(self) -> bytes:
+        """Read the file, in a thread."""
+        from anyio import to_thread  # noqa: PLC0415 - most builds have no secrets, and their start is measured
+
+        return await to_thread.run_sync(self._read)
+
+    def check(self) -> None:
+        """Raise InputError if the file is missing, not a regular file, too large, or may not be read."""
+        try:
+            found = self.path.stat()
+        except OSError as error:
+            raise InputError(f"failed to stat {self.path} for a secret: {error.strerror}") from error
+        self._require_suitable(found)
+        if not os.access(self.path, os.R_OK):
+            raise InputError(f"secret file {self.path} cannot be read: no permission")
+
+    def _read(self) -> bytes:
+        try:
+            # Without waiting: the path may have become a pipe since the check.
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+        except OSError as error:
+            raise InputError(f"secret file {self.path} cannot be read: {error.strerror}") from error
+        try:
+            self._require_suitable(os.fstat(descriptor))
+            content = _read_at_most(descriptor, MAX_SIZE + 1)
+        except OSError as error:
+            raise InputError(f"secret file {self.path} cannot be read: {error.strerror}") from error
+        finally:
+            os.close(descriptor)
+        return _bounded(content, f"secret file {self.path}")
+
+    def _require_suitable(self, found: os.stat_result) -> None:
+        if not stat.S_ISREG(found.st_mode):
+            raise InputError(f"secret file {self.path} is not a regular file; write the value to one, or use env=")
+        if found.st_size > MAX_SIZE:
+            raise InputError(f"secret file {self.path} is too big: {found.st_size} bytes, {MAX_SIZE} at most (500 KiB)")
+
+
+@dataclass(frozen=True, slots=True)
+class ValueSecret(Secret):
+    """A value that the caller has at hand.
+
+    Attributes:
+        content: the value.
+    """
+
+    content: bytes = field(repr=False)
+
+    async def read(self) -> bytes:
+        """Return the value."""
+        return self.content
+
+    def check(self) -> None:
+        """Raise InputError if the value is too large."""
+        _bounded(self.content, "the value of a secret")
+
+
+@dataclass(frozen=True, slots=True)
+class CallSecret(Secret):
+    """What a function returns whenever a step asks.
+
+    Attributes:
+        function: takes nothing; returns bytes, a text, which becomes UTF-8, or ``None`` for "no such secret". A plain
+            function runs in a thread; one with ``async def`` on the event loop, and is cancelled with the build.
+    """
+
+    function: Callable[[], Found | Awaitable[Found]] = field(repr=False)
+
+    async def read(self) -> bytes | None:
+        """Call the function.
+
+        Raises:
+            InputError: it raised, or returned something else. What it raised is the cause of this error.
+        """
+        try:
+            found = await self._call()
+        except SessionError:
+            raise
+        except Exception as error:
+            # Any code may be behind it. Its text is not repeated: it may hold the value.
+            raise InputError(f"the function of a secret failed with {type(error).__name__}") from error
+        if found is None:
+            return None
+        content = found.encode() if isinstance(found, str) else found
+        if not isinstance(content, bytes):
+            raise InputError(f"the function of a secret must return bytes, a text or None, not {type(found).__name__}")
+        return _bounded(content, "what the function of a secret returned")
+
+    async def _call(self) -> Found:
+        if iscoroutinefunction(self.function):
+            return await self.function()  # type: ignore[no-any-return]  # what it returns is checked
+        from anyio import to_thread  # noqa: PLC0415 - as above
+
+        found = await to_thread.run_sync(self.function, abandon_on_cancel=True)
+        return await found if isawaitable(found) else found
+
+
+def env(name: str) -> EnvSecret:
+    """Take the value of an environment variable.
+
+    Raises:
+        InputError: the name cannot be one.
+    """
+    if not name or "=" in name or "\0" in name:
+        raise InputError(f"{name!r} is not the name of an environment variable")
+    return EnvSecret(name)
+
+
+def file(path: str | os.PathLike[str]) -> FileSecret:
+    """Take the content of a file.
+
+    Raises:
+        InputError: the path is empty.
+    """
+    if not os.fspath(path):
+        raise InputError("the path of a secret must not be empty")
+    return FileSecret(Path(path))
+
+
+def value(content: bytes | str) -> ValueSecret:
+    """Take ``content`` itself; a text becomes UTF-8.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if isinstance(content, str):
+        return ValueSecret(content.encode())
+    if not isinstance(content, bytes | bytearray | memoryview):
+        raise InputError(f"the value of a secret must be bytes or a text, not a {type(content).__name__}")
+    return ValueSecret(bytes(content))
+
+
+def call(function: Callable[[], Found | Awaitable[Found]]) -> CallSecret:
+    """Ask ``function``, plain or asynchronous, each time the value is needed.
+
+    Raises:
+        InputError: it cannot be called.
+    """
+    if not callable(function):
+        raise InputError(f"secret.call() takes a function, not a {type(function).__name__}")
+    return CallSecret(function)
+
+
+def parse(text: str, environ: Mapping[str, str] | None = None) -> tuple[str, Secret]:
+    """Read one value of ``--secret``.
+
+    The text is a record such as ``id=token,env=TOKEN`` or ``id=key,src=key.pem``. ``type=env`` makes ``src`` the name
+    of a variable. With an id alone, the variable of that name is taken if there is one, else the file.
+
+    Args:
+        text: what was given.
+        environ: where a variable is looked for; by default the environment of this process.
+
+    Returns:
+        The id and where the value comes from; no value was read.
+
+    Raises:
+        InputError: the text breaks the grammar, or has no id.
+    """
+    given = _read(text)
+    name = given.get("id", "")
+    if not name:
+        raise InputError(f"secret missing ID in {text!r}: write id=NAME,src=PATH or id=NAME,env=VARIABLE")
+    source, variable = given.get("src", ""), given.get("env", "")
+    if given.get("type") == "env" and not variable:
+        source, variable = "", source
+    if variable:
+        return name, env(variable)
+    if source:
+        return name, file(source)
+    known = name in (os.environ if environ is None else environ)
+    return name, env(name) if known else file(name)
+
+
+def _read(text: str) -> dict[str, str]:
+    given: dict[str, str] = {}
+    for item in read_fields(text, f"secret {text!r}"):
+        key, separator, content = item.partition("=")
+        key = key.lower()
+        if not separator:
+            raise InputError(f"invalid field '{item}' in a secret must be a key=value pair")
+        if key not in {"type", "id", "source", "src", "env"}:
+            raise InputError(f"unexpected key '{key}' in '{item}' of a secret; known are type, id, src, source and env")
+        if key == "type" and content not in _KINDS:
+            raise InputError(f'unsupported secret type "{content}"; use file or env')
+        given["src" if key == "source" else key] = content
+    return given
+
+
+def _read_at_most(descriptor: int, size: int) -> bytes:
+    pieces: list[bytes] = []
+    while size > 0 and (piece := os.read(descriptor, size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
+def _bounded(content: bytes, what: str) -> bytes:
+    if len(content) > MAX_SIZE:
+        raise InputError(f"{what} is too big: more than {MAX_SIZE} bytes (500 KiB)")
+    return content
