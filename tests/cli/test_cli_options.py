@@ -50,7 +50,7 @@ def test_every_flag_arrives() -> None:
     assert isinstance(request.outputs[1], output.DockerOutput)
     assert [(host.name, host.addresses) for host in request.add_hosts] == [("h", ("10.0.0.1",))]
     assert (request.allow, request.cgroup_parent, request.shm_size) == (("network.host",), "g", 1 << 20)
-    assert request.attests == {"sbom": "type=sbom", "provenance": "mode=max,type=provenance"}
+    assert request.attests == {"sbom": "type=sbom", "provenance": "type=provenance,mode=max"}
     assert list(request.build_contexts) == ["lib"]
     assert [entry.type for entry in (*request.cache_from, *request.cache_to)] == ["registry", "inline"]
     assert (len(request.ulimits), list(request.secrets)) == (1, ["x"])
