@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_session import output
-    from buildkit_session.client import Build, BuildResult, Client, connect
+    from buildkit_session.build import Build, BuildResult
+    from buildkit_session.client import Client, connect
     from buildkit_session.context import Context
-    from buildkit_session.engine.client import EngineInfo
     from buildkit_session.engine.events import (
         EngineText,
         ImageId,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         VertexStatus,
         VertexWarning,
     )
+    from buildkit_session.engine.info import EngineInfo
     from buildkit_session.errors import (
         BuildError,
         ConnectionClosed,
@@ -109,14 +110,15 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOME = {
-    **dict.fromkeys(("Build", "BuildResult", "Client", "connect"), "client"),
+    **dict.fromkeys(("Build", "BuildResult"), "build"),
+    **dict.fromkeys(("Client", "connect"), "client"),
     **dict.fromkeys(("Context",), "context"),
     **dict.fromkeys(
         ("DirectoryTotal", "IgnoreDecision", "Plan", "PlanWarning", "PlanWarningKind", "PlannedEntry", "PlannedKind"),
         "plan",
     ),
     **dict.fromkeys(("IgnoreLine",), "fsutil.dockerignore"),
-    **dict.fromkeys(("EngineInfo",), "engine.client"),
+    **dict.fromkeys(("EngineInfo",), "engine.info"),
     "Exported": "services.exported",
     "ListedEntry": "fsutil.listing",
     **dict.fromkeys(

@@ -1,166 +1,69 @@
-"""The public API: connect to an Engine, run builds, follow them."""
+"""The public API: connect to a daemon, run builds, follow them."""
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from inspect import isawaitable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import anyio
 from anyio import to_thread
 
-from buildkit_session import arguments, output
-from buildkit_session.context import Context
-from buildkit_session.engine.build_params import BuildParams
-from buildkit_session.engine.client import EngineClient
+from buildkit_session import output
+from buildkit_session.build import Build, BuildResult, Lifeline
+from buildkit_session.context import open_directories
 from buildkit_session.engine.contexts import find_endpoint
-from buildkit_session.engine.events import ImageId
+from buildkit_session.engine.daemon import Daemon
 from buildkit_session.engine.hijack import hijack
-from buildkit_session.errors import (
-    BuildError,
-    ConnectionClosed,
-    LocalProtocolError,
-    RpcError,
-    SessionError,
-    StreamReset,
-    TransferError,
-    UnsupportedError,
-)
-from buildkit_session.request.outputs import for_engine_build, read_outputs
+from buildkit_session.errors import InputError, LocalProtocolError, UnsupportedError
+from buildkit_session.inputs import prepared
+from buildkit_session.request.build_request import BuildRequest
+from buildkit_session.request.outputs import default_outputs, sent
 from buildkit_session.services.filesend import FileSend
 from buildkit_session.services.filesync import FileSync
 from buildkit_session.session import Session, shared_key
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from types import TracebackType
 
-    from buildkit_session.engine.build_stream import BuildStream
-    from buildkit_session.engine.client import EngineInfo
+    from buildkit_session.build import Target
+    from buildkit_session.content_stores import ContentStores
+    from buildkit_session.engine.address import Endpoint
+    from buildkit_session.engine.client import EngineClient
+    from buildkit_session.engine.daemon import DaemonInfo, Way
     from buildkit_session.engine.events import ProgressEvent
     from buildkit_session.http2.connection import Connection
+    from buildkit_session.inputs import ContextLike, Inputs
     from buildkit_session.output import Output
-    from buildkit_session.request.outputs import EngineOutput
+    from buildkit_session.request.keywords import BuildKeywords
     from buildkit_session.services import Service
-    from buildkit_session.services.exported import Exported
-    from buildkit_session.services.targets import DirectoryTarget, FileTarget, ListingTarget, StreamTarget
+    from buildkit_session.services.auth import CredentialSource
 
-    _Target: TypeAlias = DirectoryTarget | FileTarget | ListingTarget | StreamTarget
-
-__all__ = ["Build", "BuildResult", "Client", "connect"]
-
-EXPORT_PATIENCE: Final = 30.0
-"""Seconds that exports may go on after the daemon has reported the end of the build."""
-
-
-@dataclass(frozen=True, slots=True)
-class BuildResult:
-    """What a successful build has made.
-
-    Attributes:
-        image_id: of the image in the Engine's store, ``sha256:...``; ``None`` when files were exported.
-        outputs: where results were written to, as asked for.
-        exports: what was written to directories, and what listings found, in the order of the outputs.
-    """
-
-    image_id: str | None
-    outputs: tuple[Output, ...]
-    exports: tuple[Exported, ...] = ()
-
-
-class Build:
-    """A build under way: iterate over it for its progress, then ask for its result. Made by :meth:`Client.start`."""
-
-    def __init__(
-        self,
-        stream: BuildStream,
-        session: Session,
-        lifeline: _Lifeline,
-        outputs: tuple[Output, ...],
-        targets: Iterable[_Target],
-        *,
-        explain: Callable[[str], SessionError | None],
-    ) -> None:
-        self._stream = stream
-        self._session = session
-        self._lifeline = lifeline
-        self._outputs = outputs
-        self._targets = tuple(targets)
-        self._explain = explain
-        self._image_id: str | None = None
-        self._left = False  # the block of Client.start()
-
-    def __repr__(self) -> str:
-        return f"<Build session={self._session.id} finished={self.finished}>"
-
-    @property
-    def finished(self) -> bool:
-        """Whether the daemon has reported the end of the build."""
-        return self._stream.finished
-
-    def __aiter__(self) -> Self:
-        """Iterate over events as they arrive. A build that is not read from is slowed down, not lost."""
-        return self
-
-    async def __anext__(self) -> ProgressEvent:
-        """Return the next event.
-
-        Raises:
-            BuildError: the build failed.
-            TransferError: it failed because files could not be sent or written here.
-            ConnectionClosed: the daemon went away.
-            LocalProtocolError: the block of :meth:`Client.start` was left before the build had ended.
-        """
-        if self._left and not self._stream.finished:
-            raise LocalProtocolError("the build was cancelled: its block was left before it had ended")
-        try:
-            with self._lifeline.waiting():
-                event = await anext(self._stream)
-        except BuildError as error:
-            cause = self._session.own_failure or self._explain(error.message)
-            if isinstance(cause, SessionError):
-                raise cause from error
-            raise error from cause
-        if isinstance(event, ImageId):
-            self._image_id = event.id
-        return event
-
-    async def result(self) -> BuildResult:
-        """Wait for the end and return what was made; events not yet read are dropped.
-
-        Only now do outputs with ``mode="mirror"`` or ``"swap"`` remove or replace what was there.
-
-        Raises: as :meth:`__anext__`.
-        """
-        async for _ in self:
-            pass
-        for target in self._targets:
-            await _wait_for(target)
-        exports = [await target.commit() for target in self._targets]
-        return BuildResult(self._image_id, self._outputs, tuple(export for export in exports if export is not None))
+__all__ = ["Client", "connect"]
 
 
 class Client:
-    """One Engine. Made by :func:`connect`; any number of builds may run at once."""
+    """One daemon. Made by :func:`connect`; any number of builds may run at once."""
 
-    def __init__(self, engine: EngineClient) -> None:
-        self._engine = engine
+    def __init__(self, daemon: Daemon, *, credentials: CredentialSource | None = None) -> None:
+        self._daemon = daemon
+        self._credentials = credentials
+        self._entered = False
 
     def __repr__(self) -> str:
-        return f"<Client of {self._engine.endpoint}>"
+        return f"<Client of {self._daemon.endpoint}>"
 
     async def __aenter__(self) -> Self:
-        await self._engine.__aenter__()
-        try:
-            await self._engine.ping()
-        except BaseException:
-            await self._engine.aclose()
-            raise
+        if self._entered:
+            raise LocalProtocolError("the client has been entered already; make another one with connect()")
+        await self._daemon.info()
+        self._entered = True
         return self
 
     async def __aexit__(
@@ -169,67 +72,47 @@ class Client:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Release the connections. Builds that still run are cancelled by leaving their own block."""
-        await self._engine.aclose()
+        """Release what the client holds. Builds that still run are cancelled by leaving their own block."""
+        self._entered = False
 
-    async def info(self) -> EngineInfo:
-        """What the Engine says about itself, and the API version in use."""
-        return await self._engine.ping()
+    async def info(self) -> DaemonInfo:
+        """What the daemon is, and the way that was chosen to it."""
+        return await self._daemon.info()
 
     async def build(
         self,
-        context: str | os.PathLike[str] = ".",
+        context: ContextLike = ".",
         *,
         file: str | os.PathLike[str] | None = None,
-        tags: Sequence[str] = (),
-        target: str | None = None,
-        build_args: Mapping[str, str | None] | None = None,
-        labels: Mapping[str, str] | None = None,
-        no_cache: bool = False,
-        pull: bool = False,
-        network: str | None = None,
-        platforms: Sequence[str] = (),
-        outputs: Sequence[Output | str] = (),
         on_event: Callable[[ProgressEvent], object] | None = None,
+        proxies: Mapping[str, str] | None = None,
+        frontend_attrs: Mapping[str, str] | None = None,
+        **keywords: Unpack[BuildKeywords],
     ) -> BuildResult:
         """Build and return the result. Cancelling this call cancels the daemon's build.
 
         Args:
-            context: the directory that ``COPY`` and ``ADD`` see.
-            file: the Dockerfile; ``Dockerfile`` in the context by default. It may lie outside the context.
-            tags: names for the image.
-            target: the stage to build; the last one by default.
-            build_args: values for ``ARG``; one of ``None`` is left to the Dockerfile.
-            labels: labels for the image.
-            no_cache: run every step again.
-            pull: look for newer base images.
-            network: of ``RUN`` steps: ``default``, ``none`` or ``host``.
-            platforms: ``os/arch[/variant]``; one at most on this API of the Engine.
-            outputs: where the result goes: values of :mod:`buildkit_session.output` or texts as for ``--output``; the
-                Engine's image store by default. One at most on this API of the Engine.
+            context: what ``COPY`` and ``ADD`` see: a directory, a git repository, the URL of an archive, ``-`` for an
+                archive or a Dockerfile on standard input; or the bytes of one: a binary file, an iterator, or one of
+                their asynchronous kinds.
+            file: the Dockerfile; ``Dockerfile`` in the context by default. It may lie outside the context, or be
+                ``-`` or a URL.
             on_event: called, and awaited if it is a coroutine function, with every progress event.
+            proxies: build arguments for proxies that ``build_args`` does not name.
+            frontend_attrs: further attributes of the frontend, passed as they are.
+            keywords: all else: see :class:`~buildkit_session.request.keywords.BuildKeywords`.
 
         Raises:
             InputError: an argument or a file cannot be used; nothing was sent.
-            UnsupportedError: this Engine or this version of the library cannot do what was asked; nothing was sent.
-            BuildError: the build ran and failed; names the failing step and the end of its log.
+            UnsupportedError: this daemon or this version of the library cannot do what was asked.
+            BuildError: the build ran and failed; names the failing step, the end of its log and the place in the
+                Dockerfile.
             TransferError: files could not be sent or written.
-            RemoteProtocolError: the Engine sent something that is not what an Engine sends.
-            EngineError, ConnectionClosed: the Engine refused, or went away.
+            RemoteProtocolError: the daemon sent something that is not what a daemon sends.
+            EngineError, ConnectionClosed: the daemon refused, or went away.
         """
-        async with self.start(
-            context,
-            file=file,
-            tags=tags,
-            target=target,
-            build_args=build_args,
-            labels=labels,
-            no_cache=no_cache,
-            pull=pull,
-            network=network,
-            platforms=platforms,
-            outputs=outputs,
-        ) as build:
+        started = self.start(context, file=file, proxies=proxies, frontend_attrs=frontend_attrs, **keywords)
+        async with started as build:
             async for event in build:
                 if on_event is not None and isawaitable(outcome := on_event(event)):
                     await outcome
@@ -238,18 +121,12 @@ class Client:
     @asynccontextmanager
     async def start(
         self,
-        context: str | os.PathLike[str] = ".",
+        context: ContextLike = ".",
         *,
         file: str | os.PathLike[str] | None = None,
-        tags: Sequence[str] = (),
-        target: str | None = None,
-        build_args: Mapping[str, str | None] | None = None,
-        labels: Mapping[str, str] | None = None,
-        no_cache: bool = False,
-        pull: bool = False,
-        network: str | None = None,
-        platforms: Sequence[str] = (),
-        outputs: Sequence[Output | str] = (),
+        proxies: Mapping[str, str] | None = None,
+        frontend_attrs: Mapping[str, str] | None = None,
+        **keywords: Unpack[BuildKeywords],
     ) -> AsyncIterator[Build]:
         """Start a build and follow it; arguments and errors as for :meth:`build`.
 
@@ -262,130 +139,239 @@ class Client:
 
         Leaving the block before the build has ended cancels the daemon's build.
         """
-        chosen = await to_thread.run_sync(_checked_outputs, outputs)
-        source = await to_thread.run_sync(Context.find, context, file)
-        targets = {number: made for number, out in enumerate(chosen) if (made := _target(out)) is not None}
-        with source.opened() as directories:
-            shared = FileSync(directories)
-            services: list[Service] = [shared]
-            if targets:
-                services.append(FileSend(targets))
-            session = Session(services, shared_key=shared_key(source.directory), name=source.directory.name)
-            params = BuildParams(
-                build_id=secrets.token_hex(16),
-                session=session.id,
-                dockerfile=source.dockerfile,
-                tags=arguments.tags(tags),
-                target=target or "",
-                build_args=arguments.variables("build_args", build_args),
-                labels=arguments.labels(labels),
-                no_cache=no_cache,
-                pull=pull,
-                network=arguments.network(network),
-                platform=_single_platform(platforms),
-                outputs=[out.exporter for out in chosen],
+        request = BuildRequest.of(**keywords)
+        await to_thread.run_sync(request.check)
+        info = await self.info()
+        async with prepared(context, file, request.build_contexts, fetch=self._fetch) as inputs:
+            run = _Run(
+                self._daemon,
+                info,
+                request,
+                inputs,
+                credentials=self._credentials,
+                proxies=proxies or {},
+                frontend_attrs=frontend_attrs or {},
             )
+            async with run.started() as build:
+                yield build
+
+    async def _fetch(self, url: str) -> bytes:
+        raise UnsupportedError(f"a Dockerfile at a URL is not supported yet: fetch {url} and pass it with -f -")
+
+
+class _Run:
+    """One build, from its checked arguments to its end."""
+
+    def __init__(
+        self,
+        daemon: Daemon,
+        info: DaemonInfo,
+        request: BuildRequest,
+        inputs: Inputs,
+        *,
+        credentials: CredentialSource | None,
+        proxies: Mapping[str, str],
+        frontend_attrs: Mapping[str, str],
+    ) -> None:
+        self._daemon = daemon
+        self._info = info
+        self._request = request
+        self._inputs = inputs
+        self._credentials = credentials
+        self._proxies = proxies
+        self._frontend_attrs = frontend_attrs
+        chosen = request.outputs or default_outputs(docker_driver=info.is_engine, environ=os.environ)
+        self._outputs = sent(chosen)
+        self._targets = {number: made for number, out in enumerate(self._outputs) if (made := _target(out, info))}
+
+    @asynccontextmanager
+    async def started(self) -> AsyncIterator[Build]:
+        with open_directories(self._inputs.directories) as directories:
+            self._shared = FileSync(directories)
             try:
-                async with self._running(session, params, chosen, targets.values(), shared.explain) as build:
-                    yield build
+                runs = self._on_engine() if self._info.way == "build" else self._on_buildkit()
+                async with runs as build:
+                    try:
+                        yield build
+                    finally:
+                        build.leave()
             finally:
                 with anyio.CancelScope(shield=True):
-                    for made in targets.values():
+                    for made in self._targets.values():
                         await made.abandon()
 
     @asynccontextmanager
-    async def _running(
-        self,
-        session: Session,
-        params: BuildParams,
-        outputs: tuple[Output, ...],
-        targets: Iterable[_Target],
-        explain: Callable[[str], SessionError | None],
-    ) -> AsyncIterator[Build]:
-        path = await self._engine.path("/session")
+    async def _on_buildkit(self) -> AsyncIterator[Build]:
+        """Run it through BuildKit's own API."""
+        # Here, not above: the messages of the API take time to load.
+        from buildkit_session.engine.solving import solving  # noqa: PLC0415
+        from buildkit_session.solve_request import make_ref, make_solve_request, require_support  # noqa: PLC0415
+
+        require_support(self._request, self._outputs, self._info)
+        stores = await self._stores()
+        session = self._session(stores)
+        ref = make_ref()
+        solve = make_solve_request(
+            self._request,
+            self._inputs,
+            self._outputs,
+            ref=ref,
+            session=session.id,
+            daemon=self._info,
+            environ=os.environ,
+            cache_from=stores.cache_from if stores else self._request.cache_from,
+            proxies=self._proxies,
+            attrs=self._frontend_attrs,
+        )
+        async with (
+            self._daemon.link() as link,
+            session.serving(link.dial_session) as connection,
+            solving(link.control, solve) as stream,
+        ):
+            yield self._build(
+                stream,
+                session,
+                connection,
+                ref=ref,
+                finish=stores.finish if stores else None,
+                warnings=stores.warnings if stores else (),
+            )
+
+    @asynccontextmanager
+    async def _on_engine(self) -> AsyncIterator[Build]:
+        """Run it through the Engine's own endpoint."""
+        from buildkit_session.engine.client import EngineClient  # noqa: PLC0415 - few builds take this way
+        from buildkit_session.engine_request import make_build_params  # noqa: PLC0415
+
+        session = self._session(None)
+        params = make_build_params(
+            self._request, self._inputs, self._outputs, build_id=secrets.token_hex(16), session=session.id
+        )
+        async with AsyncExitStack() as stack:
+            engine: EngineClient = await stack.enter_async_context(
+                EngineClient(self._daemon.endpoint, info=self._info.engine)
+            )
+            connection = await stack.enter_async_context(session.serving(await self._dial_by(engine)))
+            lifeline = Lifeline(connection)
+            with lifeline.waiting():
+                stream = await stack.enter_async_context(engine.build(params))
+            yield self._build(stream, session, connection, lifeline=lifeline)
+
+    async def _dial_by(
+        self, engine: EngineClient
+    ) -> Callable[[list[tuple[str, str]], Callable[[], Connection]], Awaitable[Connection]]:
+        path = await engine.path("/session")
 
         async def dial(headers: list[tuple[str, str]], make_connection: Callable[[], Connection]) -> Connection:
-            return await hijack(self._engine.endpoint, path, headers, make_connection)
+            return await hijack(self._daemon.endpoint, path, headers, make_connection)
 
-        async with session.serving(dial) as connection, AsyncExitStack() as stack:
-            lifeline = _Lifeline(connection)
-            with lifeline.waiting():
-                stream = await stack.enter_async_context(self._engine.build(params))
-            build = Build(stream, session, lifeline, outputs, targets, explain=explain)
-            try:
-                yield build
-            finally:
-                build._left = True
+        return dial
+
+    def _build(
+        self, stream: Any, session: Session, connection: Connection, *, lifeline: Lifeline | None = None, **more: Any
+    ) -> Build:
+        return Build(
+            stream,
+            session,
+            lifeline or Lifeline(connection),
+            self._outputs,
+            self._targets.values(),
+            explain=self._shared.explain,
+            **more,
+        )
+
+    async def _stores(self) -> ContentStores | None:
+        """Look at the layouts on disk that the build uses, if there are any."""
+        entries = (*self._request.cache_from, *self._request.cache_to)
+        if not any(entry.type == "local" for entry in entries) and all(
+            getattr(out, "tar", True) for out in self._outputs
+        ):
+            return None
+        from buildkit_session.content_stores import ContentStores  # noqa: PLC0415 - few builds use any
+
+        return await to_thread.run_sync(ContentStores, self._request.cache_from, self._request.cache_to, self._outputs)
+
+    def _session(self, stores: ContentStores | None) -> Session:
+        directory = self._inputs.directory
+        return Session(
+            [*self._services(), *_content({**self._inputs.layouts, **(stores.stores if stores else {})})],
+            shared_key=shared_key(directory) if directory is not None else secrets.token_hex(16),
+            name=self._inputs.name,
+        )
+
+    def _services(self) -> list[Service]:
+        """What the daemon may ask for; nothing that the build has no use for."""
+        services: list[Service] = [self._shared] if self._inputs.directories else []
+        if self._targets:
+            services.append(FileSend(self._targets))
+        if self._request.secrets:
+            from buildkit_session.services.secrets import Secrets  # noqa: PLC0415 - few builds have any
+
+            services.append(Secrets(self._request.secrets))
+        if self._credentials is not None:
+            from buildkit_session.services.auth import Auth  # noqa: PLC0415 - as above
+
+            services.append(Auth(self._credentials))
+        if self._inputs.upload is not None:
+            services.append(self._inputs.upload)
+        return services
 
 
-class _Lifeline:
-    """Ends the waits for a build's progress when the session's connection is gone.
-
-    The daemon may notice that loss only when it next needs the session, which can take hours. Only waits end: what has
-    arrived by then is still read, and may be the end of the build; the caller's own code is never cancelled.
-    """
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._waits: set[anyio.CancelScope] = set()
-        connection.on_closed = self._cut
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Wait for the daemon inside of this.
-
-        Raises:
-            ConnectionClosed: the block had to wait, and the connection is gone.
-        """
-        with anyio.CancelScope() as wait:
-            self._waits.add(wait)
-            if self._connection.closed.is_set():
-                wait.cancel()
-            try:
-                yield
-            finally:
-                self._waits.discard(wait)
-        if wait.cancelled_caught:
-            raise ConnectionClosed("the daemon closed the session during the build") from self._connection.error
-
-    def _cut(self) -> None:
-        for wait in self._waits:
-            wait.cancel()
-
-
-def connect(address: str | None = None) -> Client:
-    """Find a Docker Engine; use the result with ``async with``.
+def connect(
+    address: str | None = None,
+    *,
+    credentials: Mapping[str, tuple[str, str]] | CredentialSource | None = None,
+    way: Way | None = None,
+) -> Client:
+    """Find a daemon; use the result with ``async with``.
 
     Args:
-        address: ``unix:///path``, ``tcp://host:port`` or ``host:port``. By default what the docker CLI would use:
-            ``DOCKER_HOST``, the current docker context, then the default and rootless sockets.
+        address: ``unix:///path``, ``tcp://host:port`` or ``host:port`` of a Docker Engine or a buildkitd. By default
+            what the docker CLI would use: ``DOCKER_HOST``, the current docker context, then the default and rootless
+            sockets.
+        credentials: of registries that builds may use: ``{"ghcr.io": ("user", "token")}``, or something that looks for
+            them, such as :func:`buildkit_session.docker_config`. The daemon is told those that it asks for.
+        way: how builds are run there, if not the best way that works: ``http2``, ``hijack`` or ``direct`` for
+            BuildKit's own API, ``build`` for the Engine's endpoint ``POST /build``, which can do less.
 
     Raises:
         InputError: the address, or a docker context, cannot be used.
         EngineUnreachable: (on entering) nobody answers there.
+        UnsupportedError: (on entering) what answers has no BuildKit, or not on this way.
     """
-    return Client(EngineClient(find_endpoint(address)))
+    return _client(find_endpoint(address), credentials, way)
 
 
-def _checked_outputs(outputs: Sequence[Output | str]) -> tuple[EngineOutput, ...]:
-    chosen = for_engine_build(read_outputs(outputs))
-    if len(chosen) > 1:
-        raise UnsupportedError("this API of the Engine takes one output at most; build once for each")
-    for out in chosen:
-        out.check()
-    return chosen
+def _client(
+    endpoint: Endpoint, credentials: Mapping[str, tuple[str, str]] | CredentialSource | None, way: Way | None
+) -> Client:
+    return Client(Daemon(endpoint, way=way), credentials=_credential_source(credentials))
 
 
-def _single_platform(platforms: Sequence[str]) -> str:
-    chosen = arguments.platforms(platforms)
-    if len(chosen) > 1:
-        raise UnsupportedError("this API of the Engine builds for one platform at a time; build once for each")
-    return chosen[0] if chosen else ""
+def _credential_source(given: Mapping[str, tuple[str, str]] | CredentialSource | None) -> CredentialSource | None:
+    if given is None or not isinstance(given, Mapping):
+        return given
+    from buildkit_session.services.auth import Credentials, StaticCredentials  # noqa: PLC0415 - few programs have any
+
+    try:
+        return StaticCredentials({host: Credentials(*pair) for host, pair in given.items()})
+    except TypeError:
+        raise InputError("credentials must be a mapping such as {'ghcr.io': ('user', 'token')}") from None
 
 
-def _target(out: EngineOutput) -> _Target | None:
-    if isinstance(out, output.ImageOutput):
+def _content(stores: Mapping[str, Any]) -> list[Service]:
+    if not stores:
+        return []
+    from buildkit_session.services.content import Content  # noqa: PLC0415 - few builds have any
+
+    return [Content(stores)]
+
+
+def _target(out: Output, info: DaemonInfo) -> Target | None:
+    if isinstance(out, output.ImageOutput | output.CustomOutput | output.CacheOnlyOutput):
         return None
+    if isinstance(out, output.OciOutput | output.DockerOutput):
+        return _image_target(out, info)
     # Here, not above: a build that exports nothing does without what writes exports, a tenth of all there is to load.
     from buildkit_session.services import targets  # noqa: PLC0415
 
@@ -393,18 +379,25 @@ def _target(out: EngineOutput) -> _Target | None:
         return targets.DirectoryTarget(out.dest, out.receive_options, mode=out.mode)
     if isinstance(out, output.ListingOutput):
         return targets.ListingTarget(out.receive_options)
+    return _file_target(out)
+
+
+def _image_target(out: output.OciOutput | output.DockerOutput, info: DaemonInfo) -> Target | None:
+    if not out.tar:
+        return None  # the content store takes it
+    if isinstance(out, output.DockerOutput) and out.loads:
+        if info.is_engine and out.context is None:
+            return None  # it is in the Engine's store then
+        raise UnsupportedError(
+            "loading the image into another Engine is not supported yet; export it: type=docker,dest="
+        )
+    return _file_target(out)
+
+
+def _file_target(out: output.TarOutput | output.OciOutput | output.DockerOutput) -> Target:
+    from buildkit_session.services import targets  # noqa: PLC0415 - as above
+
     if isinstance(out.dest, Path):
         return targets.FileTarget(out.dest, out.limits)
-    return targets.StreamTarget(sys.stdout.buffer if out.dest is None else out.dest, out.limits)
-
-
-async def _wait_for(target: _Target) -> None:
-    """Wait for the last stream of an export: the daemon's two connections have no order between them."""
-    with anyio.move_on_after(EXPORT_PATIENCE):
-        try:
-            if await target.finished():
-                return
-        except (StreamReset, RpcError) as error:  # of a single call: no terms of the caller's
-            raise TransferError(f"the daemon reports success, but its export broke off: {error}") from error
-        raise TransferError("the daemon reports success, but it has exported nothing")
-    raise TransferError("the daemon reports success, but the export did not come to its end")
+    dest: Any = sys.stdout.buffer if out.to_stdout else out.dest
+    return targets.StreamTarget(dest, out.limits)

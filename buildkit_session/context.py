@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from buildkit_session.fsutil.dockerignore import IgnoreFile
     from buildkit_session.plan import Plan
 
-__all__ = ["Context"]
+__all__ = ["Context", "open_directories"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +61,22 @@ class Context:
         _check_readable(dockerfile)
         return cls(directory.resolve(), dockerfile.parent, dockerfile.name)
 
+    @staticmethod
+    def directory_of(context: str | os.PathLike[str]) -> Path:
+        """Check a directory alone, for a build whose Dockerfile comes from elsewhere; raises as :meth:`find`."""
+        return _directory(os.fspath(context)).resolve()
+
+    @staticmethod
+    def check_dockerfile(file: Path) -> None:
+        """Check a Dockerfile alone, for a build whose context comes from elsewhere; raises as :meth:`find`."""
+        _check_readable(file)
+
     @contextmanager
     def opened(self) -> Iterator[dict[str, int]]:
         """Open both directories, under the names by which the Dockerfile frontend asks for them."""
-        descriptors: dict[str, int] = {}
-        try:
-            for name, path in (("context", self.directory), ("dockerfile", self.dockerfile_directory)):
-                descriptors[name] = _open_directory(path)
+        directories = {"context": self.directory, "dockerfile": self.dockerfile_directory}
+        with open_directories(directories) as descriptors:
             yield descriptors
-        finally:
-            for descriptor in descriptors.values():
-                os.close(descriptor)
 
     def plan(self, *, huge_file: int = HUGE_FILE, many_files: int = MANY_FILES) -> Plan:
         """Find out what a build would send of the context, and what looks wrong about it; see :class:`Plan`.
@@ -121,6 +126,23 @@ class Context:
             dockerfile_directory=descriptors["dockerfile"],
             dockerfile=self.dockerfile,
         )
+
+
+@contextmanager
+def open_directories(directories: Mapping[str, Path]) -> Iterator[dict[str, int]]:
+    """Open directories to share, under the same names.
+
+    Raises:
+        InputError: one of them cannot be opened.
+    """
+    descriptors: dict[str, int] = {}
+    try:
+        for name, path in directories.items():
+            descriptors[name] = _open_directory(path)
+        yield descriptors
+    finally:
+        for descriptor in descriptors.values():
+            os.close(descriptor)
 
 
 def _directory(context: str) -> Path:

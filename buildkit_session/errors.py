@@ -25,9 +25,15 @@ Cancellation is never translated.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
+from buildkit_session.excerpt import excerpt
 from buildkit_session.printable import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from buildkit_session.source import SourceExcerpt
 
 __all__ = [
     "BuildError",
@@ -170,7 +176,31 @@ class UpgradeRefused(EngineError):
 
 
 class UnsupportedError(SessionError):
-    """This daemon, or this version of the library, cannot do what was asked."""
+    """This daemon, or this version of the library, cannot do what was asked.
+
+    .. code-block:: pycon
+
+        >>> print(UnsupportedError(feature="build history", needs="Docker 23.0", found="20.10", address="unix:///d.sock"))
+        build history needs Docker 23.0; found 20.10 at unix:///d.sock
+
+    Attributes:
+        feature: what was asked for, or ``""``.
+        needs: what can do it, or ``""``.
+        found: what is there instead, or ``""``.
+    """
+
+    def __init__(
+        self, message: str = "", *, feature: str = "", needs: str = "", found: str = "", address: str = ""
+    ) -> None:
+        super().__init__(message or _shortfall(feature, needs, found, address))
+        self.feature = feature
+        self.needs = needs
+        self.found = found
+
+
+def _shortfall(feature: str, needs: str, found: str, address: str) -> str:
+    there = f"; found {found}" if found else ""
+    return f"{feature} needs {needs}{there}{f' at {address}' if there and address else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,22 +221,48 @@ class FailedStep:
 
 
 NOTED_LINES: Final = 20
-"""Lines of a failed step's log that a traceback shows."""
+"""Lines that a traceback shows, of a failed step's log and of an excerpt each."""
 
 
 class BuildError(SessionError):
     """The daemon ran the build and it failed.
 
+    What goes beyond ``message`` and ``step`` is known where the daemon tells it: Engine 20.10 does not, nor does the
+    ``/build`` API of any.
+
     Attributes:
         message: the daemon's text.
         step: the failing step with the end of its log, or ``None`` when no step was named.
+        code: the gRPC status code, most often 2; 0 when there was none.
+        exit_code: of the process that failed, or ``None`` when something else did.
+        sources: where in the Dockerfile it happened, the cause first.
+        vertex: the digest of the failing step, also when its log was lost; or ``""``.
     """
 
-    def __init__(self, message: str, *, step: FailedStep | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        step: FailedStep | None = None,
+        code: int = 0,
+        exit_code: int | None = None,
+        sources: Iterable[SourceExcerpt] = (),
+        vertex: str = "",
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.step = step
+        self.code = code
+        self.exit_code = exit_code
+        self.sources = tuple(sources)
+        self.vertex = vertex or (step.digest if step else "")
+        # Shown below a traceback, where a person looks first.
         if step is not None:
-            # Shown below a traceback, where a person looks first.
-            lines = (f"  {printable(line)}" for line in step.log[-NOTED_LINES:])
-            self.add_note("\n".join([f"failed step: {printable(step.name)}", *lines]))
+            self.add_note(_note(f"failed step: {step.name}", step.log[-NOTED_LINES:]))
+        for source in self.sources[:1]:
+            if lines := excerpt(source.file, source.ranges).splitlines():
+                self.add_note(_note(f"at {lines[0]}", lines[2:-1][:NOTED_LINES]))
+
+
+def _note(title: str, lines: Iterable[str]) -> str:
+    return "\n".join([printable(title), *(f"  {printable(line)}" for line in lines)])

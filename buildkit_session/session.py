@@ -23,11 +23,10 @@ from buildkit_session.grpc.router import Router
 from buildkit_session.grpc.server import Server
 from buildkit_session.http2.connection import Connection
 from buildkit_session.services.health import Health
+from buildkit_session.supervision import supervised
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-
-    from anyio.abc import TaskGroup
 
     from buildkit_session.services import Service
 
@@ -99,7 +98,7 @@ class Session:
             SessionError: whatever ``dial`` raises. What the block raises passes unchanged. The loss of the connection
                 is not raised but seen in ``Connection.closed``.
         """
-        async with _group_of_calls() as calls:
+        async with supervised() as calls:
             server = Server(self._router, calls, on_error=self._failed)
             connection = await dial(self.headers, lambda: Connection(server.accept))
             try:
@@ -113,21 +112,6 @@ class Session:
     def _failed(self, path: str, error: Exception) -> None:
         if len(self.failures) < MAX_FAILURES:
             self.failures.append((path, error))
-
-
-@asynccontextmanager
-async def _group_of_calls() -> AsyncIterator[TaskGroup]:
-    """A task group for tasks that never fail: what the block raises leaves it as it is, not wrapped in a group."""
-    raised: BaseException | None = None
-    async with anyio.create_task_group() as calls:
-        try:
-            yield calls
-        except anyio.get_cancelled_exc_class():
-            raise
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            raised = error
-    if raised is not None:
-        raise raised
 
 
 def shared_key(directory: Path) -> str:

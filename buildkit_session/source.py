@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Position", "SourceFile", "SourceRange"]
+__all__ = ["Position", "SourceExcerpt", "SourceFile", "SourceRange"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +39,16 @@ class SourceFile:
     filename: str
     data: bytes = b""
     language: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceExcerpt:
+    """A file and what matters in it, such as the instruction that failed; :func:`.excerpt` shows it.
+
+    Attributes:
+        file: the whole file.
+        ranges: in the order of the daemon; empty when it names none.
+    """
+
+    file: SourceFile
+    ranges: tuple[SourceRange, ...] = ()

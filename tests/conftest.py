@@ -16,15 +16,23 @@ import pytest
 from tricky_cases import CASES, LATER
 
 from buildkit_session.testing import (
+    BuilderContainer,
+    Buildkitd,
     Daemon,
     DaemonUnavailable,
     ReferenceClient,
+    Registry,
+    Store,
     Unavailable,
     Wanted,
     busybox,
     daemon_at,
+    forward,
     reference_client,
+    start_builder_container,
+    start_buildkitd,
     start_daemon,
+    start_registry,
 )
 
 if TYPE_CHECKING:
@@ -33,10 +41,18 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_PRIVATE: dict[str, Wanted] = {"docker-20.10": "20.10", "docker-newest": "newest"}
+_PRIVATE: dict[str, tuple[Wanted, Store]] = {
+    "docker-20.10": ("20.10", "classic"),
+    "docker-newest": ("newest", "classic"),
+    "docker-containerd": ("newest", "containerd"),
+    "docker-built": ("built", "classic"),
+}
 _HOST = "docker-host"
-_NAMES = [_HOST] if os.environ.get("DOCKER_HOST") else list(_PRIVATE)
-_NEED_A_DAEMON = {"daemon", "daemons", "private_daemons", "reference"}
+_NAMES = [_HOST] if os.environ.get("DOCKER_HOST") else ["docker-20.10", "docker-newest"]
+_NEED_A_DAEMON = {
+    *("buildkitd", "builder_container", "c8d_daemon", "daemon", "daemons", "forwarded", "native_daemon"),
+    *("private_daemons", "reference", "registry", "private_registry"),
+}
 
 
 class Daemons:
@@ -70,7 +86,8 @@ class Daemons:
         try:
             if name == _HOST:
                 return daemon_at(os.environ["DOCKER_HOST"], origin="DOCKER_HOST")
-            return self._stack.enter_context(start_daemon(_PRIVATE[name]))
+            wanted, store = _PRIVATE[name]
+            return self._stack.enter_context(start_daemon(wanted, store=store))
         except DaemonUnavailable as reason:
             return reason
 
@@ -148,6 +165,60 @@ def daemons(pytestconfig: pytest.Config) -> Daemons:
 def daemon(request: pytest.FixtureRequest, daemons: Daemons) -> Daemon:
     """One supported daemon after the other; shared by all tests, so leave nothing behind that another could notice."""
     return _have(lambda: daemons.get(request.param))
+
+
+@pytest.fixture(scope="session")
+def engine_named(daemons: Daemons) -> Callable[[str], Daemon]:
+    """Any daemon of this run by its name, for tests that choose among them."""
+    return lambda name: _have(lambda: daemons.get(name))
+
+
+@pytest.fixture(scope="session")
+def c8d_daemon(engine_named: Callable[[str], Daemon]) -> Daemon:
+    """The newest daemon with containerd's image store: several outputs, oci, cache export and attestations."""
+    return engine_named("docker-containerd")
+
+
+@pytest.fixture(scope="session")
+def native_daemon(engine_named: Callable[[str], Daemon]) -> Daemon:
+    """A daemon newer than any package, which speaks HTTP/2 on its own socket."""
+    return engine_named("docker-built")
+
+
+@pytest.fixture(scope="session")
+def buildkitd() -> Iterator[Buildkitd]:
+    """A BuildKit daemon without Docker; on a unix socket, and on TCP with mutual TLS."""
+    with ExitStack() as stack:
+        yield _have(lambda: stack.enter_context(start_buildkitd(tcp=True)))
+
+
+@pytest.fixture(scope="session")
+def forwarded(daemon: Daemon) -> Iterator[str]:
+    """The address of a stand-in for buildkitd: the BuildKit inside each supported daemon."""
+    with forward(daemon.address) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def builder_container(engine_named: Callable[[str], Daemon]) -> Iterator[BuilderContainer]:
+    """BuildKit in a container of an Engine, as buildx has it for its own builders."""
+    with ExitStack() as stack:
+        address = engine_named("docker-newest").address
+        yield _have(lambda: stack.enter_context(start_builder_container(address)))
+
+
+@pytest.fixture(scope="session")
+def registry() -> Iterator[Registry]:
+    """A registry on loopback that everybody may push to; shared by all tests, so take names of your own."""
+    with ExitStack() as stack:
+        yield _have(lambda: stack.enter_context(start_registry()))
+
+
+@pytest.fixture(scope="session")
+def private_registry() -> Iterator[Registry]:
+    """A registry on loopback that wants a user and a password."""
+    with ExitStack() as stack:
+        yield _have(lambda: stack.enter_context(start_registry(authenticated=True)))
 
 
 @pytest.fixture(scope="session")

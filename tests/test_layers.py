@@ -18,13 +18,26 @@ LAYERS = ["cli", "client", "engine", "session", "services", "fsutil", "grpc", "h
 # Beside the layers: values that the client takes, and tools that stand outside.
 PLACES = {
     **dict.fromkeys(
-        ("arguments", "caution", "context", "local_output", "output", "plan", "planning", "request"), "client"
+        (
+            *("arguments", "build", "caution", "content_stores", "context", "engine_request", "inputs", "local_output"),
+            *("output", "plan", "planning", "request", "solve_request"),
+        ),
+        "client",
     ),
     **dict.fromkeys(("__main__", "testing", "demo"), "cli"),
-    **dict.fromkeys(("printable", "quantity", "source", "truth"), "errors"),
+    **dict.fromkeys(("excerpt", "printable", "quantity", "source", "supervision", "truth"), "errors"),
 }
 
-PURE = ["http2/core.py", "http2/events.py", "http2/fields.py", "http2/gate.py", "grpc/envelope.py", "grpc/status.py"]
+PURE = [
+    "http2/client_core.py",
+    "http2/core.py",
+    "http2/events.py",
+    "http2/fields.py",
+    "http2/gate.py",
+    "grpc/envelope.py",
+    "grpc/outcome.py",
+    "grpc/status.py",
+]
 IMPURE = {"anyio", "asyncio", "aiohttp", "socket", "time", "os", "threading"}
 
 
@@ -80,3 +93,9 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     code = "import sys, buildkit_session; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"aiohttp", "h2", "betterproto2", "anyio"} & set(loaded)
+
+
+def test_a_build_starts_without_an_http_library() -> None:
+    code = "import sys, buildkit_session.client, buildkit_session.engine.ping; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"aiohttp", "yarl", "multidict"} & set(loaded)

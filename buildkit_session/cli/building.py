@@ -8,6 +8,7 @@ shown; errors, the id file and the id come last.
 from __future__ import annotations
 
 import logging
+import os
 import time
 import traceback
 from typing import TYPE_CHECKING
@@ -17,20 +18,23 @@ import anyio.to_thread
 
 from buildkit_session import connect, output
 from buildkit_session.cli import exports, interruption
+from buildkit_session.cli.build_settings import read_settings
 from buildkit_session.cli.console import Console, StreamLostError
-from buildkit_session.cli.failure import FAILURE, SUCCESS, explain, report
+from buildkit_session.cli.displays import choose_display, choose_mode
+from buildkit_session.cli.failure import FAILURE, SUCCESS, excerpts, exit_code, explain, report
 from buildkit_session.cli.interruption import SignalError
-from buildkit_session.cli.plain import PlainDisplay
-from buildkit_session.cli.quiet import NoDisplay, QuietDisplay
+from buildkit_session.engine.atomic_file import write_whole
 from buildkit_session.engine.events import Vertex
-from buildkit_session.errors import BuildError, SessionError
+from buildkit_session.engine.metadata_file import metadata, metadata_json
+from buildkit_session.errors import BuildError, InputError, SessionError
+from buildkit_session.services.docker_config import DockerConfig
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable
 
+    from buildkit_session.build import BuildResult
     from buildkit_session.cli.build import BuildOptions
     from buildkit_session.cli.display import Display
-    from buildkit_session.client import BuildResult
     from buildkit_session.engine.events import ProgressEvent
 
 __all__ = ["run"]
@@ -44,34 +48,34 @@ def run(options: BuildOptions) -> int:
     """Build, and return the exit code."""
     if options.debug:
         logging.basicConfig(level=logging.DEBUG)
-    screen = _Screen(_display(options), Console.messages())
+    try:
+        screen = _Screen(_display(options), Console.messages())
+    except InputError as error:
+        report(explain(error, debug=options.debug))
+        return FAILURE
     try:
         result = interruption.run(lambda: _build(options, screen))
     except SignalError as error:
         return _on_interrupt(error, options, screen)
     except SessionError as error:
         screen.close(error if isinstance(error, BuildError) else None)
+        Console.messages().write(excerpts(error))
         report(explain(error, debug=options.debug))
-        return FAILURE
+        return exit_code(error)
     screen.close(None)
     return _deliver(result, options)
 
 
 async def _build(options: BuildOptions, screen: _Screen) -> BuildResult:
+    settings = await anyio.to_thread.run_sync(read_settings, options)
     async with (
-        connect(options.address) as client,
+        connect(options.address, credentials=DockerConfig()) as client,
         client.start(
             options.context,
             file=options.file,
-            tags=options.tags,
-            target=options.target,
-            build_args=options.build_args,
-            labels=options.labels,
-            no_cache=options.no_cache,
-            pull=options.pull,
-            network=options.network,
-            platforms=options.platforms,
-            outputs=options.outputs,
+            proxies=settings.proxies,
+            frontend_attrs=settings.frontend_attrs,
+            **options.keywords,
         ) as build,
     ):
         await screen.follow(build)
@@ -79,13 +83,15 @@ async def _build(options: BuildOptions, screen: _Screen) -> BuildResult:
 
 
 def _display(options: BuildOptions) -> Display:
-    match options.progress:
-        case "quiet":
-            return QuietDisplay()
-        case "none":
-            return NoDisplay()
-        case _:
-            return PlainDisplay(explain_warnings=options.debug)
+    terminal = Console.messages().is_terminal
+    return choose_display(_mode(options), terminal=terminal, environ=os.environ, debug=options.debug)
+
+
+def _mode(options: BuildOptions) -> str:
+    terminal = Console.messages().is_terminal
+    if options.debug and options.progress == "auto":
+        return "plain"  # the debug log goes to the same terminal
+    return choose_mode(options.progress, terminal=terminal, environ=os.environ)
 
 
 class _Screen:
@@ -100,7 +106,11 @@ class _Screen:
 
     def close(self, failure: BuildError | None) -> None:
         """Show what is left."""
-        self._console.write(self._display.finish(failure))
+        self._display.resize(*self._console.size)
+        self._write(self._display.finish(failure))
+
+    def _write(self, text: str) -> None:
+        self._console.write(text, safe=self._display.drives_terminal)
 
     async def follow(self, events: AsyncIterable[ProgressEvent]) -> None:
         """Show that a build begins, then its events until there are no more.
@@ -112,7 +122,7 @@ class _Screen:
         failure: SessionError | None = None
         ended = anyio.Event()
         painting = anyio.Lock()
-        self._console.write(self._display.start())
+        self._write(self._display.start())
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep_painting, painting, ended, tasks.cancel_scope)
             try:
@@ -144,11 +154,12 @@ class _Screen:
     async def _paint(self, painting: anyio.Lock) -> None:
         async with painting:
             self._unseen = 0
+            self._display.resize(*self._console.size)
             text = self._display.refresh(time.monotonic())
             if not text:
                 return
             try:
-                await anyio.to_thread.run_sync(self._console.write, text, abandon_on_cancel=True)
+                await anyio.to_thread.run_sync(self._write, text, abandon_on_cancel=True)
             except StreamLostError as error:
                 self._lost = error
 
@@ -175,16 +186,25 @@ def _partial_result(options: BuildOptions, screen: _Screen) -> str:
 
 
 def _deliver(result: BuildResult, options: BuildOptions) -> int:
-    if options.iidfile is not None and result.image_id is not None:
-        try:
-            options.iidfile.write_text(result.image_id, encoding="ascii")
-        except OSError as error:
-            report(f"writing image ID file: {options.iidfile}: {error.strerror}")
-            return FAILURE
-    if options.progress == "plain":
+    try:
+        _write_files(result, options)
+    except OSError as error:
+        report(f"writing {error.filename}: {error.strerror}")
+        return FAILURE
+    for warning in result.warnings:
+        Console.messages().write(f"WARNING: {warning}\n")
+    if _mode(options) in {"plain", "tty"}:
         Console.messages().write("".join(map(exports.notice, result.exports)))
     Console.output().write("".join(map(exports.listing, result.exports)))
     # Without an image the line is empty, as buildx has it; but nothing may follow an archive.
     if options.prints_id and not options.fills_stdout:
         Console.output().write(f"{result.image_id or ''}\n")
     return SUCCESS
+
+
+def _write_files(result: BuildResult, options: BuildOptions) -> None:
+    if options.iidfile is not None and result.image_id is not None:
+        write_whole(options.iidfile, result.image_id.encode("ascii"))
+    if options.metadata_file is not None:
+        ref = f"default/default/{result.ref}" if result.ref else ""
+        write_whole(options.metadata_file, metadata_json(metadata(result.metadata, ref=ref)))

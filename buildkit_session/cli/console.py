@@ -65,17 +65,36 @@ class Console:
         """Standard error: everything for people."""
         return cls(sys.stderr)
 
-    def write(self, text: str) -> None:
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person may be watching."""
+        return self._is_terminal
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Columns and rows of the terminal, now; zeros where they are unknown."""
+        if self._stream is None or not self._is_terminal:
+            return 0, 0
+        try:
+            return os.get_terminal_size(self._stream.fileno())
+        except OSError:  # it was hung up
+            return 0, 0
+
+    def write(self, text: str, *, safe: bool = False) -> None:
         """Write all of ``text``. Blocks for as long as the reader does not read.
+
+        Args:
+            text: what to write.
+            safe: whether it may move the cursor of a terminal, because what came from elsewhere is escaped already.
 
         Raises:
             StreamLostError: the text could not be written; nothing more can be.
         """
         if self._stream is None or not text:
             return
-        safe = escape_controls(text) if self._is_terminal else text
+        shown = escape_controls(text) if self._is_terminal and not safe else text
         try:
-            self._stream.buffer.write(safe.encode("utf-8", "surrogateescape"))
+            self._stream.buffer.write(shown.encode("utf-8", "surrogateescape"))
             self._stream.buffer.flush()
         except OSError as error:
             _discard_buffered(self._stream)

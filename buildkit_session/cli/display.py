@@ -7,7 +7,7 @@ without a terminal; who owns it decides when to repaint and where the text goes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from buildkit_session.engine.events import ProgressEvent
     from buildkit_session.errors import BuildError
 
-__all__ = ["Display", "failure_block"]
+__all__ = ["Display", "failure_block", "one_line"]
 
 _RULE = "------"
 
@@ -25,11 +25,20 @@ class Display(ABC):
 
     Call :meth:`start` once, then :meth:`handle` for each event and :meth:`refresh` from time to time, in any order,
     and :meth:`finish` once. Text may hold surrogate escapes where a step printed bytes that are not UTF-8.
+
+    Attributes:
+        drives_terminal: whether the text moves the cursor. Such a display escapes what came from the daemon itself, and
+            its text must reach the terminal unchanged; any other text must be made safe for a terminal first.
     """
+
+    drives_terminal: ClassVar[bool] = False
 
     @abstractmethod
     def start(self) -> str:
         """Say that a build begins."""
+
+    def resize(self, width: int, height: int, /) -> None:  # noqa: B027 - lines that are only appended fit anywhere
+        """Say how many columns and rows the terminal has, before a refresh; displays that do not care ignore it."""
 
     @abstractmethod
     def handle(self, event: ProgressEvent, /) -> None:
@@ -51,3 +60,8 @@ class Display(ABC):
 def failure_block(name: str, lines: Iterable[str]) -> str:
     """Frame the last lines that a failed step printed."""
     return "\n".join([_RULE, f" > {name}:", *lines, _RULE, ""])
+
+
+def one_line(text: str) -> str:
+    """Show the line ends inside a name as text, so that it cannot forge lines."""
+    return text.replace("\r", "\\r").replace("\n", "\\n")

@@ -22,8 +22,8 @@ Upstream chooses by event rates instead; the words on the lines are the same:
     #2 0.115 gcc -c main.c
     #2 ...
 
-Names and warnings of the daemon are kept to one line each: a line end inside one is shown as ``\n``. What a step prints
-is not changed.
+Steps of a progress group are one step. Names and warnings of the daemon are kept to one line each: a line end inside
+one is shown as ``\n``. What a step prints is not changed.
 
 Source: moby/buildkit:util/progress/progressui/printer.go, display.go.
 """
@@ -32,11 +32,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from buildkit_session.cli.display import Display, failure_block
-from buildkit_session.cli.step import Status, Step
+from buildkit_session.cli.display import Display, failure_block, one_line
+from buildkit_session.cli.steps import Steps
+from buildkit_session.cli.warned import Warnings
 from buildkit_session.engine.events import EngineText, ImageId, Vertex, VertexLog, VertexStatus, VertexWarning
 
 if TYPE_CHECKING:
+    from buildkit_session.cli.step import Step
     from buildkit_session.engine.events import ProgressEvent
     from buildkit_session.errors import BuildError
 
@@ -45,16 +47,25 @@ __all__ = ["PlainDisplay"]
 _SILENCE = 1.0  # seconds
 _TURN = 5.0  # seconds
 _HELD_PIECES = 1000  # lines or parts of lines
+_TAIL_LINES = 10  # of a failed step; they were all shown before
 
 
 class PlainDisplay(Display):
-    """``--progress=plain``; see the module."""
+    """``--progress=plain``; see the module.
 
-    def __init__(self, *, explain_warnings: bool = False) -> None:
-        self._steps: dict[str, Step] = {}
+    Args:
+        builder: the name of the builder instance for the first line; without one the line names this program.
+        driver: what drives it, such as ``docker`` or ``remote``.
+        explain_warnings: whether warnings are shown with their details, link and place.
+    """
+
+    def __init__(self, *, builder: str = "", driver: str = "docker", explain_warnings: bool = False) -> None:
+        self._instance = f'"{builder}" instance' if builder else "buildkit-session"
+        self._driver = driver
+        self._steps = Steps(tail_lines=_TAIL_LINES)
         self._waiting: dict[str, Step] = {}  # steps with news, the one that waited longest first
         self._notes: dict[str, list[str]] = {}  # warnings not shown yet, by digest
-        self._warnings: dict[tuple[str, tuple[str, ...], str], VertexWarning] = {}  # without the step: they repeat
+        self._warnings = Warnings()
         self._texts: list[str] = []
         self._explain_warnings = explain_warnings
         self._paper = _Paper()
@@ -65,7 +76,7 @@ class PlainDisplay(Display):
 
     def start(self) -> str:
         """Show the first line."""
-        self._paper.line("#0 building with buildkit-session using docker driver")
+        self._paper.line(f"#0 building with {one_line(self._instance)} using {one_line(self._driver)} driver")
         return self._paper.take()
 
     def handle(self, event: ProgressEvent, /) -> None:
@@ -76,9 +87,7 @@ class PlainDisplay(Display):
             case VertexStatus():
                 self._on_status(event)
             case VertexLog():
-                step = self._step(event.vertex)
-                step.log.add(event, step.age(event.timestamp))
-                self._wait(step)
+                self._wait(self._steps.add_log(event))
             case VertexWarning():
                 self._on_warning(event)
             case EngineText():
@@ -105,40 +114,28 @@ class PlainDisplay(Display):
             self._show(step, self._current_since, final=True)
         self._paper.end_line()
         for text in self._texts:
-            self._paper.line(f"#0 {_one_line(text)}")
-        for step in self._steps.values():
+            self._paper.line(f"#0 {one_line(text)}")
+        for step in self._steps:
             if step.has_failed:
-                self._paper.add(failure_block(_one_line(step.name), step.log.tail))
+                self._paper.add(failure_block(one_line(step.name), step.log.tail))
         self._summarize_warnings()
         return self._paper.take()
 
     def _on_vertex(self, vertex: Vertex) -> None:
-        step = self._step(vertex.digest)
-        if not step.update(vertex):
-            return
-        if step.is_completed:
-            step.log.flush()
-        self._wait(step)
+        step = self._steps.update(vertex)
+        if step is not None:
+            self._wait(step)
 
-    def _on_status(self, status: VertexStatus) -> None:
-        step = self._step(status.vertex)
-        known = step.statuses.setdefault(status.id, Status(status))
-        known.latest = status
-        if known.is_news or (step.is_settled and not step.outcome_shown):
+    def _on_status(self, event: VertexStatus) -> None:
+        step, status = self._steps.add_status(event)
+        if status.is_news or (step.is_settled and not step.outcome_shown):
             self._wait(step)
 
     def _on_warning(self, warning: VertexWarning) -> None:
-        # The same warning comes once per platform and once per frontend that saw it; what it says identifies it.
-        key = (warning.short, warning.detail, warning.url)
-        if key not in self._warnings:
-            self._warnings[key] = warning
-            self._notes.setdefault(warning.vertex, []).append(warning.short)
-            self._wait(self._step(warning.vertex))
-
-    def _step(self, digest: str) -> Step:
-        if digest not in self._steps:
-            self._steps[digest] = Step(digest)
-        return self._steps[digest]
+        if self._warnings.add(warning):
+            step = self._steps[warning.vertex]
+            self._notes.setdefault(step.digest, []).append(warning.short)
+            self._wait(step)
 
     def _wait(self, step: Step) -> None:
         if step.has_started:  # what comes before that is shown with the start
@@ -165,9 +162,9 @@ class PlainDisplay(Display):
         self._current_spoke = now
         for status in step.statuses.values():
             if status.is_news:
-                self._paper.line(f"#{step.number} {_one_line(status.take())}")
+                self._paper.line(f"#{step.number} {one_line(status.take())}")
         for note in self._notes.pop(step.digest, ()):
-            self._paper.line(f"#{step.number} WARN: {_one_line(note)}")
+            self._paper.line(f"#{step.number} WARN: {one_line(note)}")
         for piece in step.log.take():
             self._paper.piece(f"#{step.number} {piece.stamp}", piece.text, ends_line=piece.ends_line)
         if step.is_settled or (final and step.is_completed):
@@ -189,28 +186,15 @@ class PlainDisplay(Display):
             self._last_number += 1
             step.number = self._last_number
         self._paper.gap()
-        self._paper.line(f"#{step.number} {_one_line(step.name)}")
+        self._paper.line(f"#{step.number} {one_line(step.name)}")
         self._current = step
         self._current_since = now
 
     def _summarize_warnings(self) -> None:
-        if not self._warnings:
-            return
-        count = len(self._warnings)
-        hint = "" if self._explain_warnings else " (use --debug to expand)"
-        self._paper.gap()
-        self._paper.line(f" {count} warning{'s' if count > 1 else ''} found{hint}:")
-        for warning in self._warnings.values():
-            self._paper.line(f" - {_one_line(warning.short)}")
-            if self._explain_warnings:
-                self._explain(warning)
-
-    def _explain(self, warning: VertexWarning) -> None:
-        for detail in warning.detail:
-            self._paper.line(detail)
-        if warning.url:
-            self._paper.line(f"More info: {_one_line(warning.url)}")
-        self._paper.gap()
+        if self._warnings:
+            self._paper.gap()
+            explain = self._explain_warnings
+            self._paper.add(f"{self._warnings.heading(explain=explain)}\n{self._warnings.listing(explain=explain)}")
 
 
 class _Paper:
@@ -251,7 +235,3 @@ class _Paper:
         self.end_line()
         if not self._is_empty:
             self.add("\n")
-
-
-def _one_line(text: str) -> str:
-    return text.replace("\r", "\\r").replace("\n", "\\n")

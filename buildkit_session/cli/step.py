@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from buildkit_session.cli import quantities
+from buildkit_session.engine.events import Vertex
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
-    from buildkit_session.engine.events import Vertex, VertexLog, VertexStatus
+    from buildkit_session.engine.events import ProgressGroup, VertexLog, VertexStatus
 
-__all__ = ["LogPiece", "Status", "Step", "StepLog"]
+__all__ = ["GroupStep", "LogPiece", "Status", "Step", "StepLog"]
 
 _TAIL_LINES = 10
 # A program may print without ever ending a line; of such a line this much is kept for the report of a failure.
@@ -33,14 +34,14 @@ class Step:
     replaces what was known of that run.
     """
 
-    def __init__(self, digest: str) -> None:
+    def __init__(self, digest: str, *, tail_lines: int = _TAIL_LINES) -> None:
         self.digest = digest
         self.number = 0  # given when it is first shown; 0 until then
         self.snapshot: Vertex | None = None
         self.statuses: dict[str, Status] = {}
-        self.log = StepLog()
+        self.log = StepLog(tail_lines)
         self.outcome_shown = False
-        self._runs: dict[int, int | None] = {}  # started to completed, nanoseconds
+        self._runs: dict[tuple[str, int], int | None] = {}  # vertex and started to completed, nanoseconds
 
     @property
     def name(self) -> str:
@@ -87,31 +88,86 @@ class Step:
     @property
     def run_time(self) -> int:
         """Nanoseconds that completed runs took, time that two of them share counted once."""
-        total = 0
-        end = 0
-        for started, completed in sorted(self._ended_runs()):
-            total += max(completed - max(started, end), 0)
-            end = max(end, completed)
-        return total
+        return _covered((started, end) for (_, started), end in self._runs.items() if end is not None)
+
+    def run_time_until(self, now: int) -> int:
+        """Likewise, with the runs that are not over at ``now``, nanoseconds on the daemon's clock."""
+        return _covered((started, now if end is None else end) for (_, started), end in self._runs.items())
 
     def update(self, vertex: Vertex) -> bool:
         """Take in a snapshot; return whether it says anything new."""
         if vertex == self.snapshot:
             return False
         self.snapshot = vertex
-        if vertex.started is not None:
-            self._runs[vertex.started] = vertex.completed
-        self.outcome_shown = False
+        self._note_run(vertex)
         return True
 
     def age(self, timestamp: int | None) -> int | None:
         """Nanoseconds between the most recent start and ``timestamp``, or ``None`` if either is unknown."""
         if timestamp is None or not self._runs:
             return None
-        return timestamp - max(self._runs)
+        return timestamp - max(started for _, started in self._runs)
 
-    def _ended_runs(self) -> Iterator[tuple[int, int]]:
-        return ((started, completed) for started, completed in self._runs.items() if completed is not None)
+    def _note_run(self, vertex: Vertex) -> None:
+        if vertex.started is not None:
+            self._runs[vertex.digest, vertex.started] = vertex.completed
+        self.outcome_shown = False
+
+
+class GroupStep(Step):
+    """Vertices that are shown as one step.
+
+    It is cached if all of them are, its error is the first of theirs, its runs are those of all. It stays hidden until
+    one that is not weak has started, or one has failed: then it must be seen.
+
+    Source: moby/buildkit:util/progress/progressui/display.go (vertexGroup.refresh).
+    """
+
+    def __init__(self, group: ProgressGroup, *, tail_lines: int = _TAIL_LINES) -> None:
+        # The identifier is the frontend's choice; it must not be taken for the digest of a vertex.
+        super().__init__(f"group {group.id}", tail_lines=tail_lines)
+        self._name = group.name
+        self._members: dict[str, Vertex] = {}
+        self._revealed = False
+
+    @property
+    def has_started(self) -> bool:
+        """Whether a member ever ran that makes the group visible."""
+        return self._revealed and super().has_started
+
+    def update(self, vertex: Vertex) -> bool:
+        """Take in a snapshot of a member; return whether it says anything new."""
+        if vertex == self._members.get(vertex.digest):
+            return False
+        self._members[vertex.digest] = vertex
+        self._note_run(vertex)
+        weak = vertex.progress_group is not None and vertex.progress_group.weak
+        self._revealed |= vertex.error != "" or (vertex.started is not None and not weak)
+        self.snapshot = self._summary()
+        return True
+
+    def _summary(self) -> Vertex:
+        members = self._members.values()
+        ran = [member for member in members if member.started is not None]
+        ends = [member.completed for member in ran if member.completed is not None]
+        return Vertex(
+            self.digest,
+            self._name,
+            cached=all(member.cached for member in members),
+            started=min((member.started for member in ran if member.started is not None), default=None),
+            completed=max(ends) if ends and len(ends) == len(ran) else None,
+            error=next((member.error for member in members if member.error), ""),
+        )
+
+
+def _covered(spans: Iterable[tuple[int, int]]) -> int:
+    """Add up the lengths of ``spans``, what two of them share counted once."""
+    total = 0
+    end = 0
+    for start, stop in sorted(spans):
+        total += max(stop - max(start, end), 0)
+        end = max(end, stop)
+    return total
 
 
 class Status:
@@ -140,14 +196,18 @@ class Status:
             return True
         return latest.completed is None and (self._grew(shown, latest) or self._aged(shown, latest))
 
+    @property
+    def amount(self) -> str:
+        """How much was done, and of how much if that is known; empty if neither is."""
+        latest = self.latest
+        if latest.total:
+            return f"{quantities.size(latest.current)} / {quantities.size(latest.total)}"
+        return quantities.size(latest.current) if latest.current else ""
+
     def take(self) -> str:
         """Return the line to show, without the number of the step, and count it as shown."""
         self._shown = latest = self.latest
-        parts = [latest.id]
-        if latest.total:
-            parts.append(f"{quantities.size(latest.current)} / {quantities.size(latest.total)}")
-        elif latest.current:
-            parts.append(quantities.size(latest.current))
+        parts = [latest.id, *([self.amount] if self.amount else [])]
         until = latest.timestamp if latest.completed is None else latest.completed
         if until is not None and latest.started is not None and until - latest.started > 10_000_000:
             parts.append(quantities.seconds(until - latest.started))
@@ -180,9 +240,9 @@ class LogPiece:
 class StepLog:
     """What a step printed and was not shown yet, and the last lines of all."""
 
-    def __init__(self) -> None:
+    def __init__(self, tail_lines: int = _TAIL_LINES) -> None:
         self.pending: list[LogPiece] = []
-        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._tail: deque[str] = deque(maxlen=tail_lines)
         self._line_is_open = False
         # The daemon cuts the output anywhere, also inside a character.
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")

@@ -80,12 +80,14 @@ class TlsFiles:
         cert: the client certificate, or ``None``; comes together with ``key``.
         key: its unencrypted private key.
         verify: whether the server's certificate and name are checked.
+        server_name: the name that the server's certificate must show; by default the host of the address.
     """
 
     ca: Path | None = None
     cert: Path | None = None
     key: Path | None = None
     verify: bool = True
+    server_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

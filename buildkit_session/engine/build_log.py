@@ -44,14 +44,15 @@ class BuildLog:
                     self._output.setdefault(event.vertex, _Tail()).append(event.data)
                     _forget_oldest(self._output)
 
-    def failed_step(self, message: str = "") -> FailedStep | None:
+    def failed_step(self, message: str = "", *, digest: str = "") -> FailedStep | None:
         """Return the step to blame, or ``None`` when no step has an error of its own.
 
-        Several steps may fail at once: the one whose error is part of ``message``, the text that the whole build
-        failed with, goes before the one that failed last.
+        Several steps may fail at once: the one that ``digest`` names goes before the one whose error is part of
+        ``message``, the text that the whole build failed with, and this one before the one that failed last.
         """
         failed = list(self._failed.values())
-        blamed = [vertex for vertex in failed if vertex.error in message] or failed
+        named = [vertex for vertex in failed if vertex.digest == digest]
+        blamed = named or [vertex for vertex in failed if vertex.error in message] or failed
         if not blamed:
             return None
         vertex = blamed[-1]

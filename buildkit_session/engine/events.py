@@ -5,15 +5,37 @@ a vertex is reported again, whole, each time it changes.
 
 All times are integers: nanoseconds since the Unix epoch, on the daemon's clock.
 
-Source: moby/buildkit:api/services/control/control.proto (StatusResponse and its parts).
+Source: moby/buildkit:api/services/control/control.proto (StatusResponse and its parts), solver/pb/ops.proto
+(ProgressGroup, SourceInfo, Range).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-__all__ = ["EngineText", "ImageId", "ProgressEvent", "Vertex", "VertexLog", "VertexStatus", "VertexWarning"]
+if TYPE_CHECKING:
+    from buildkit_session.source import SourceFile, SourceRange
+
+__all__ = [
+    "EngineText",
+    "ImageId",
+    "ProgressEvent",
+    "ProgressGroup",
+    "Vertex",
+    "VertexLog",
+    "VertexStatus",
+    "VertexWarning",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressGroup:
+    """Steps that are shown as one step called ``name``. Weak members alone do not make it visible."""
+
+    id: str
+    name: str
+    weak: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +53,7 @@ class Vertex:
     started: int | None = None
     completed: int | None = None
     error: str = ""
+    progress_group: ProgressGroup | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +82,15 @@ class VertexLog:
 
 @dataclass(frozen=True, slots=True)
 class VertexWarning:
-    """A warning of the build frontend, such as a lint rule."""
+    """A warning of the build frontend, such as a lint rule; ``ranges`` are the places in ``source`` that it means."""
 
     vertex: str
     level: int
     short: str
     detail: tuple[str, ...] = ()
     url: str = ""
+    source: SourceFile | None = None
+    ranges: tuple[SourceRange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

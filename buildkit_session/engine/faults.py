@@ -1,56 +1,22 @@
-"""The border where exceptions of aiohttp and the operating system become ours, with words on what to try."""
+"""The border where exceptions of the operating system become ours, with words on what to try."""
 
 from __future__ import annotations
 
 import json
 import ssl
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import aiohttp
-
 from buildkit_session.engine.address import UnixSocket
-from buildkit_session.errors import ConnectionClosed, EngineError, EngineUnreachable
+from buildkit_session.errors import ConnectionClosed, EngineUnreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from buildkit_session.engine.address import Endpoint
 
-__all__ = ["error_text", "shortened", "translated_faults", "unreachable"]
+__all__ = ["broken_off", "error_text", "shortened", "unreachable"]
 
 # Error text of a peer that is kept.
 MAX_TEXT = 4096
-
-
-@contextmanager
-def translated_faults(endpoint: Endpoint) -> Iterator[None]:
-    """Translate what aiohttp or a socket raises while talking to ``endpoint``.
-
-    Some errors of aiohttp quote the whole URL, and the query of ``/build`` holds build arguments, where people put
-    secrets: their text goes nowhere, and they are not chained.
-
-    Raises:
-        EngineUnreachable: no connection came about, or no answer in time.
-        EngineError: whoever answers does not speak HTTP.
-        ConnectionClosed: the connection broke off during a request or its answer.
-    """
-    try:
-        yield
-    except aiohttp.ClientConnectorError as exc:
-        raise unreachable(endpoint, exc.os_error) from exc
-    except aiohttp.ServerTimeoutError:
-        raise unreachable(endpoint, TimeoutError()) from None
-    except TimeoutError as exc:
-        raise unreachable(endpoint, exc) from exc
-    except aiohttp.ClientResponseError as exc:
-        msg = f"what answers at {endpoint} does not speak HTTP as an Engine does: {shortened(exc.message)}"
-        raise EngineError(msg) from None
-    except (aiohttp.ClientError, ConnectionResetError, ConnectionAbortedError, BrokenPipeError) as exc:
-        msg = f"the connection to the Engine at {endpoint} broke off: {shortened(str(exc) or type(exc).__name__)}"
-        raise ConnectionClosed(msg) from exc
-    except OSError as exc:
-        raise unreachable(endpoint, exc) from exc
 
 
 def unreachable(endpoint: Endpoint, reason: OSError) -> EngineUnreachable:
@@ -59,6 +25,12 @@ def unreachable(endpoint: Endpoint, reason: OSError) -> EngineUnreachable:
     return EngineUnreachable(
         f"cannot reach a Docker Engine at {endpoint}: {shortened(why)}. {_advice(endpoint, reason)}"
     )
+
+
+def broken_off(endpoint: Endpoint, reason: Exception) -> ConnectionClosed:
+    """Make the error for a connection that ended during a request or its answer."""
+    why = shortened(str(reason) or type(reason).__name__)
+    return ConnectionClosed(f"the connection to the Engine at {endpoint} broke off: {why}")
 
 
 def error_text(body: bytes) -> str:

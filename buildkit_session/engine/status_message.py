@@ -9,11 +9,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from buildkit_session.engine.events import ProgressEvent, Vertex, VertexLog, VertexStatus, VertexWarning
+from buildkit_session.engine.events import (
+    ProgressEvent,
+    ProgressGroup,
+    Vertex,
+    VertexLog,
+    VertexStatus,
+    VertexWarning,
+)
 from buildkit_session.grpc.wirecheck import check_wire
 from buildkit_session.messages.moby.buildkit import v1 as wire
+from buildkit_session.source import Position, SourceFile, SourceRange
 
 if TYPE_CHECKING:
+    from buildkit_session.messages import pb
     from buildkit_session.messages.nanotime import Timestamp
 
 __all__ = ["decode"]
@@ -46,7 +55,12 @@ def _vertex(vertex: wire.Vertex) -> Vertex:
         started=_nanoseconds(vertex.started),
         completed=_nanoseconds(vertex.completed),
         error=vertex.error,
+        progress_group=_group(vertex.progress_group),
     )
+
+
+def _group(group: pb.ProgressGroup | None) -> ProgressGroup | None:
+    return None if group is None else ProgressGroup(id=group.id, name=group.name, weak=group.weak)
 
 
 def _status(status: wire.VertexStatus) -> VertexStatus:
@@ -73,7 +87,18 @@ def _warning(warning: wire.VertexWarning) -> VertexWarning:
         short=warning.short.decode("utf-8", "replace"),
         detail=tuple(line.decode("utf-8", "replace") for line in warning.detail),
         url=warning.url,
+        source=_source(warning.info),
+        ranges=tuple(SourceRange(_position(place.start), _position(place.end)) for place in warning.ranges),
     )
+
+
+def _source(info: pb.SourceInfo | None) -> SourceFile | None:
+    # The graph that the file was read with comes along as well; it is of no use here.
+    return None if info is None else SourceFile(info.filename, info.data, info.language)
+
+
+def _position(position: pb.Position | None) -> Position:
+    return Position(0) if position is None else Position(position.line, position.character)
 
 
 def _nanoseconds(time: Timestamp | None) -> int | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from buildkit_session.engine.events import Vertex, VertexLog, VertexStatus
+from buildkit_session.engine.events import ProgressGroup, Vertex, VertexLog, VertexStatus
 from buildkit_session.grpc.varint import read_varint
 
 if TYPE_CHECKING:
@@ -88,8 +88,9 @@ def _time(value: bytes) -> int:
     return int(time.get("seconds", 0) * _NANOSECONDS + time.get("nanos", 0))
 
 
-def _group(value: bytes) -> None:
-    _read(value, _GROUP)  # not wanted, but not to be trusted unread either
+def _group(value: bytes) -> ProgressGroup:
+    found = _read(value, _GROUP)
+    return ProgressGroup(id=found.get("id", ""), name=found.get("name", ""), weak=found.get("weak", False))
 
 
 def _vertex(data: bytes) -> Vertex:
@@ -102,6 +103,7 @@ def _vertex(data: bytes) -> Vertex:
         started=found.get("started"),
         completed=found.get("completed"),
         error=found.get("error", ""),
+        progress_group=found.get("group"),
     )
 
 

@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING, NoReturn
 from buildkit_session.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from buildkit_session.engine.address import TlsFiles
 
 __all__ = ["client_context"]
 
 
-def client_context(files: TlsFiles) -> ssl.SSLContext:
+def client_context(files: TlsFiles, alpn: Sequence[str] = ()) -> ssl.SSLContext:
     """Load the PEM files. Blocks on the disk for some milliseconds: call it in a thread.
+
+    Args:
+        files: what to load.
+        alpn: protocols to offer in the handshake, the preferred one first.
 
     Raises:
         InputError: a file is missing or unusable, or the private key is encrypted.
@@ -31,6 +37,8 @@ def client_context(files: TlsFiles) -> ssl.SSLContext:
         names = ", ".join(str(path) for path in (files.ca, files.cert, files.key) if path is not None)
         msg = f"the TLS files cannot be used ({names}): {exc.strerror or exc}"
         raise InputError(msg) from exc
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
     return context
 
 

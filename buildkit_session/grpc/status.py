@@ -1,6 +1,8 @@
 """gRPC status: the codes, and how a status travels in trailers.
 
-Source: grpc/grpc:doc/statuscodes.md and doc/PROTOCOL-HTTP2.md (Responses).
+What a client makes of a response is in :mod:`~buildkit_session.grpc.outcome`.
+
+Source: grpc/grpc:doc/statuscodes.md, doc/PROTOCOL-HTTP2.md (Responses).
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from buildkit_session.http2.events import (
     Event,
     GoAwayReceived,
     Headers,
+    HeadersReceived,
     StreamEnded,
     StreamOpened,
     StreamResetReceived,
@@ -55,17 +56,21 @@ log = logging.getLogger("buildkit_session.http2")
 
 
 class Stream:
-    """One HTTP/2 stream, for the task that serves it. Made by :class:`Connection`.
+    """One HTTP/2 stream, for the task that serves it or that asked. Made by :class:`Connection`.
 
     Attributes:
         id: the stream's number.
         headers: the request's header fields, pseudo-headers included.
+        response: of a stream that this side has opened, the response's header fields, once they have come.
+        trailers: the fields after its payload, likewise; there may be none.
         on_reset: called once, synchronously, when the peer resets the stream or the connection ends; never waits.
     """
 
     def __init__(self, connection: Connection, stream_id: int, headers: Headers) -> None:
         self.id = stream_id
         self.headers = headers
+        self.response: Headers | None = None
+        self.trailers: Headers | None = None
         self.on_reset: Callable[[], None] | None = None
         self._connection = connection
         self._sent_in_turn = 0
@@ -77,6 +82,25 @@ class Stream:
 
     def __repr__(self) -> str:
         return f"<Stream {self.id} buffered={len(self._buffer)} ended={self._ended} error={self._error!r}>"
+
+    @property
+    def ended(self) -> bool:
+        """Whether the peer has ended its side in the regular way. What it sent may be unread yet."""
+        return self._ended
+
+    async def wait_for_response(self) -> Headers:
+        """Wait for the header fields of the response to a stream that this side has opened.
+
+        Raises:
+            StreamReset: the stream was reset.
+            ConnectionClosed: the connection ended first.
+        """
+        while self.response is None:
+            if self._error is not None:
+                raise self._error
+            self._readable.clear()
+            await self._readable.wait()
+        return self.response
 
     async def receive(self) -> bytes | bytearray:
         """Return the bytes that have arrived, at least one; ``b""`` when the peer has ended its side.
@@ -132,6 +156,10 @@ class Stream:
         """Queue the trailers behind all payload; they end the stream. Does nothing on a stream that was reset."""
         self._connection.send_trailers(self.id, headers)
 
+    def send_end(self) -> None:
+        """End this side of a stream that it has opened, behind all payload. Does nothing on one that was reset."""
+        self._connection.end_stream(self.id)
+
     def reset(self, code: int) -> None:
         """End the stream at once with an HTTP/2 error code; whoever waits on it is told."""
         self.on_reset = None
@@ -159,9 +187,17 @@ class Stream:
             self._buffer += data
         self._readable.set()
 
+    def _headers_received(self, headers: Headers) -> None:
+        if self.response is None:
+            self.response = headers
+        else:
+            self.trailers = headers
+        self._readable.set()
+
     def _end_received(self) -> None:
         self._ended = True
         self._readable.set()
+        self._writable.set()  # who has asked, and was answered, has nothing left to send
 
     def _failed(self, error: StreamReset | ConnectionClosed) -> None:
         if self._error is not None:
@@ -179,6 +215,7 @@ class Connection(asyncio.BufferedProtocol):
     Args:
         on_stream: called for every stream the peer opens; must not block, usually starts a task.
         core: the state machine; a fresh one by default.
+        idle: seconds of silence after which the peer is asked for a sign of life.
 
     Attributes:
         closed: set when the connection is gone.
@@ -186,7 +223,9 @@ class Connection(asyncio.BufferedProtocol):
         on_closed: called once, synchronously, right after ``closed`` was set.
     """
 
-    def __init__(self, on_stream: Callable[[Stream], None], *, core: Core | None = None) -> None:
+    def __init__(
+        self, on_stream: Callable[[Stream], None], *, core: Core | None = None, idle: float | None = None
+    ) -> None:
         self.closed = asyncio.Event()
         self.error: Exception | None = None
         self.on_closed: Callable[[], None] | None = None
@@ -204,7 +243,7 @@ class Connection(asyncio.BufferedProtocol):
         self._flush_scheduled = False
         self._ended = False  # streams have failed, the transport is closed or closing
         self._farewell: asyncio.TimerHandle | None = None
-        self._keepalive = Keepalive(self._loop, ping=self._send_ping, lost=self._fell_silent)
+        self._keepalive = Keepalive(self._loop, ping=self._send_ping, lost=self._fell_silent, idle=idle)
 
     # -- asyncio.BufferedProtocol --
 
@@ -326,6 +365,10 @@ class Connection(asyncio.BufferedProtocol):
         self._core.send_trailers(stream_id, headers)
         self._schedule_flush()
 
+    def end_stream(self, stream_id: int) -> None:
+        """See :meth:`ClientCore.end_stream`; a server ends a stream by its trailers."""
+        raise NotImplementedError
+
     def reset_stream(self, stream_id: int, code: int) -> None:
         """See :meth:`Core.reset_stream`."""
         self._core.reset_stream(stream_id, code)
@@ -339,23 +382,38 @@ class Connection(asyncio.BufferedProtocol):
             case StreamOpened(stream_id, headers):
                 stream = self._streams[stream_id] = Stream(self, stream_id, headers)
                 self._on_stream(stream)
-            case DataReceived(stream_id, data):
-                if (opened := self._streams.get(stream_id)) is not None:
-                    opened._data_received(data)
-            case StreamEnded(stream_id):
-                if (opened := self._streams.get(stream_id)) is not None:
-                    opened._end_received()
-            case StreamResetReceived(stream_id, code):
-                if (opened := self._streams.pop(stream_id, None)) is not None:
-                    opened._failed(StreamReset(code, by="peer"))
             case GoAwayReceived(code, last, debug):
-                # No new streams come; live ones finish. The text is the peer's: shown escaped.
-                log.debug("< GOAWAY code=%d last=%d debug=%r", code, last, debug)
-                if code != NO_ERROR:
-                    text = f"the peer ended the connection with HTTP/2 code {code}: {debug[:200]!r}"
-                    self._abandon(RemoteProtocolError(text, code=NO_ERROR))
+                self._go_away(code, last, debug)
+            case _:
+                if (opened := self._streams.get(event.stream_id)) is not None:
+                    self._tell(opened, event)
+
+    def _tell(self, stream: Stream, event: HeadersReceived | DataReceived | StreamEnded | StreamResetReceived) -> None:
+        match event:
+            case DataReceived(_, data):
+                stream._data_received(data)
+            case HeadersReceived(_, headers):
+                stream._headers_received(headers)
+            case StreamEnded(stream_id):
+                stream._end_received()
+                if not self._core.is_open(stream_id):
+                    del self._streams[stream_id]  # this side had ended before
+            case StreamResetReceived(stream_id, code, by):
+                del self._streams[stream_id]
+                stream._failed(StreamReset(code, by=by))
             case _:
                 assert_never(event)
+
+    def _go_away(self, code: int, last: int, debug: bytes) -> None:
+        """No new streams come; live ones finish. The text is the peer's: shown escaped."""
+        log.debug("< GOAWAY code=%d last=%d debug=%r", code, last, debug)
+        self._refused_after(last)
+        if code != NO_ERROR:
+            text = f"the peer ended the connection with HTTP/2 code {code}: {debug[:200]!r}"
+            self._abandon(RemoteProtocolError(text, code=NO_ERROR))
+
+    def _refused_after(self, last: int) -> None:
+        """The peer will not answer streams of ours above ``last``, nor new ones; see the client's connection."""
 
     def _abandon(self, error: RemoteProtocolError) -> None:
         """Close because of the peer's fault, after the GOAWAY that says so."""

@@ -86,7 +86,7 @@ HEADER_TABLE: Final = 4096
 
 
 class Core:
-    """One HTTP/2 connection in the server role.
+    """One HTTP/2 connection in the server role; :class:`~buildkit_session.http2.client_core.ClientCore` is the other.
 
     Commands on a stream that is already closed do nothing: late frames are normal traffic.
 
@@ -100,6 +100,8 @@ class Core:
         frames: how many frames became whole with the last bytes received; each costs its time, however small.
     """
 
+    _is_server = True
+
     def __init__(
         self,
         *,
@@ -108,7 +110,7 @@ class Core:
         max_streams: int = MAX_STREAMS,
         max_header_list: int = MAX_HEADER_LIST,
     ) -> None:
-        self._gate = FrameGate(max_frame=MAX_FRAME, expect_preface=True)
+        self._gate = FrameGate(max_frame=MAX_FRAME, expect_preface=self._is_server)
         self.frames = 0
         self._max_streams = max_streams
         self._streams: set[int] = set()  # open to us: we may still send
@@ -116,7 +118,7 @@ class Core:
         self._outbox = Outbox(max_frame=MAX_FRAME)
         self._block = HeaderBlock(limit=max_header_list)
         self._closed = False
-        self._h2 = _server_connection(stream_window, max_streams, max_header_list)
+        self._h2 = _h2_connection(stream_window, max_streams, max_header_list, is_server=self._is_server)
         self._control: list[Buffer] = [
             self._h2.data_to_send(),
             window_update(connection_window - DEFAULT_WINDOW, 0),
@@ -193,7 +195,7 @@ class Core:
             _require_window(self._outbox.widen_connection(increment))
         elif not self._outbox.widen(stream_id, increment):
             self.reset_stream(stream_id, FLOW_CONTROL_ERROR)
-            arrived.add(StreamResetReceived(stream_id, FLOW_CONTROL_ERROR))
+            arrived.add(StreamResetReceived(stream_id, FLOW_CONTROL_ERROR, by="library"))
         return True
 
     def _judge(self, wire: bytes, arrived: _Arrived) -> None:
@@ -375,11 +377,18 @@ def _require_window(is_allowed: bool) -> None:
         raise RemoteProtocolError("the peer raised a window above 2**31-1 bytes", code=FLOW_CONTROL_ERROR)
 
 
-def _server_connection(stream_window: int, max_streams: int, max_header_list: int) -> h2.connection.H2Connection:
+def _h2_connection(
+    stream_window: int, max_streams: int, max_header_list: int, *, is_server: bool
+) -> h2.connection.H2Connection:
     """An ``h2`` connection that has announced our limits and leaves to us what it would end the connection over."""
     # What these switch off is the work of ``fields``, which says why.
     config = h2.config.H2Configuration(
-        client_side=False, header_encoding=None, validate_inbound_headers=False, normalize_inbound_headers=False
+        client_side=not is_server,
+        header_encoding=None,
+        validate_inbound_headers=False,
+        normalize_inbound_headers=False,
+        validate_outbound_headers=is_server,
+        normalize_outbound_headers=is_server,
     )
     codes = h2.settings.SettingCodes
     limits = {
@@ -387,15 +396,17 @@ def _server_connection(stream_window: int, max_streams: int, max_header_list: in
         codes.MAX_HEADER_LIST_SIZE: max_header_list,
         codes.MAX_FRAME_SIZE: MAX_FRAME,
     }
-    announced = {**limits, codes.MAX_CONCURRENT_STREAMS: max_streams}
+    # A server says how many streams it takes, a client that nothing may be pushed to it.
+    announced = limits | ({codes.MAX_CONCURRENT_STREAMS: max_streams} if is_server else {codes.ENABLE_PUSH: 0})
     connection = h2.connection.H2Connection(config)
-    connection.local_settings = h2.settings.Settings(client=False, initial_values=announced)
+    connection.local_settings = h2.settings.Settings(client=not is_server, initial_values=announced)
     connection.initiate_connection()
-    # From here on h2 counts no streams: it would end the connection over one too many.
-    connection.local_settings = h2.settings.Settings(client=False, initial_values=limits)
+    if is_server:
+        # From here on h2 counts no streams: it would end the connection over one too many.
+        connection.local_settings = h2.settings.Settings(client=False, initial_values=limits)
+        connection.receive_data(PREFACE)  # the gate takes the real one
     # Nor does it look at lengths: the gate did, and a joined header block is longer than any frame may be.
     connection.max_inbound_frame_size = LARGEST_FRAME
     # The setting is only what we announce; the decoder has a limit of its own (64 KiB unless told).
     connection.decoder.max_header_list_size = max_header_list
-    connection.receive_data(PREFACE)  # the gate takes the real one
     return connection

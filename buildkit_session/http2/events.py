@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
-__all__ = ["DataReceived", "Event", "GoAwayReceived", "Headers", "StreamEnded", "StreamOpened", "StreamResetReceived"]
+__all__ = [
+    "DataReceived",
+    "Event",
+    "GoAwayReceived",
+    "Headers",
+    "HeadersReceived",
+    "StreamEnded",
+    "StreamOpened",
+    "StreamResetReceived",
+]
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 """Fields in order of arrival, names in lower case, repeated names kept apart."""
@@ -14,6 +23,14 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 @dataclass(frozen=True, slots=True)
 class StreamOpened:
     """The peer opened a stream with a request."""
+
+    stream_id: int
+    headers: Headers
+
+
+@dataclass(frozen=True, slots=True)
+class HeadersReceived:
+    """The peer answered a stream of ours: first the headers of its response, later perhaps the trailers."""
 
     stream_id: int
     headers: Headers
@@ -36,10 +53,11 @@ class StreamEnded:
 
 @dataclass(frozen=True, slots=True)
 class StreamResetReceived:
-    """The peer ended the stream early with this HTTP/2 error code."""
+    """A stream ended early with this HTTP/2 error code: the peer has reset it, or was told that it did wrong on it."""
 
     stream_id: int
     code: int
+    by: Literal["peer", "library"] = "peer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,4 +69,4 @@ class GoAwayReceived:
     debug: bytes
 
 
-Event: TypeAlias = StreamOpened | DataReceived | StreamEnded | StreamResetReceived | GoAwayReceived
+Event: TypeAlias = StreamOpened | HeadersReceived | DataReceived | StreamEnded | StreamResetReceived | GoAwayReceived

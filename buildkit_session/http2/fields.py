@@ -1,4 +1,4 @@
-"""Whether the header fields of a request are well-formed.
+"""Whether the header fields of a request or a response are well-formed.
 
 ``h2`` could tell, but it ends the connection over one malformed request, and over values with outer spaces, which
 grpc-go sends verbatim (a ``COPY`` of ``" a "``). Here the fault is one stream's, and outer spaces pass.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from buildkit_session.http2.events import Headers
 
-__all__ = ["request_fault"]
+__all__ = ["request_fault", "response_fault", "trailers_fault"]
 
 _PSEUDO: Final = frozenset((b":method", b":scheme", b":path", b":authority"))
 _REQUIRED: Final = (b":method", b":scheme", b":path")
@@ -21,6 +21,7 @@ _CONNECTION_SPECIFIC: Final = frozenset(
 )
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _VISIBLE: Final = re.compile(rb"[!-~]*")
+_STATUS: Final = re.compile(rb"[1-9][0-9]{2}")
 _LINE_BREAK: Final = re.compile(rb"[\r\n\0]")
 
 
@@ -44,6 +45,27 @@ def request_fault(headers: Headers) -> str | None:
                 return "host and :authority differ"
     missing = [name for name in _REQUIRED if not pseudo.get(name)]
     return f"{missing[0]!r} is missing" if missing else None
+
+
+def response_fault(headers: Headers) -> str | None:
+    """Say what is wrong with the fields of a response, or ``None`` when nothing is.
+
+    Source: RFC 9113, sections 8.2 and 8.3.2.
+    """
+    if not headers or headers[0][0] != b":status" or not _STATUS.fullmatch(headers[0][1]):
+        return "the response has no status"
+    return trailers_fault(headers[1:])
+
+
+def trailers_fault(headers: Headers) -> str | None:
+    """The same for what may hold no pseudo-header: trailers, which may also be none.
+
+    Source: RFC 9113, section 8.1.
+    """
+    for name, value in headers:
+        if not _is_allowed(name, value):
+            return f"the field {name[:40]!r} is malformed, misplaced or belongs to another version of HTTP"
+    return None
 
 
 def _is_allowed(name: bytes, value: bytes) -> bool:

@@ -30,12 +30,19 @@ class Keepalive:
         loop: tells the time and calls back.
         ping: sends a PING.
         lost: hears for how many seconds the peer has been silent, once.
+        idle: seconds of silence after which a PING is sent; ``IDLE`` by default.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, *, ping: Callable[[], None], lost: Callable[[float], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        ping: Callable[[], None],
+        lost: Callable[[float], None],
+        idle: float | None = None,
     ) -> None:
         self._loop = loop
+        self._idle = IDLE if idle is None else idle
         self._ping = ping
         self._lost = lost
         self._heard_at = 0.0
@@ -44,7 +51,7 @@ class Keepalive:
     def start(self) -> None:
         """Begin to watch."""
         self.heard()
-        self._timer = self._loop.call_later(IDLE, self._look)
+        self._timer = self._loop.call_later(self._idle, self._look)
 
     def stop(self) -> None:
         """Watch no longer."""
@@ -58,13 +65,13 @@ class Keepalive:
 
     def _look(self) -> None:
         silent = self._loop.time() - self._heard_at
-        if silent >= IDLE + PATIENCE:
+        if silent >= self._idle + PATIENCE:
             self._timer = None
             self._lost(silent)
             return
-        if silent >= IDLE:
+        if silent >= self._idle:
             self._ping()
-            wait = IDLE + PATIENCE - silent
+            wait = self._idle + PATIENCE - silent
         else:
-            wait = IDLE - silent
+            wait = self._idle - silent
         self._timer = self._loop.call_later(wait, self._look)

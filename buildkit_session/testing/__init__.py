@@ -1,4 +1,4 @@
-"""Real Docker daemons for tests, demonstrations and benchmarks; no mocks.
+"""Real daemons for tests, demonstrations and benchmarks; no mocks.
 
 .. code-block:: python
 
@@ -21,7 +21,13 @@ wanted     where it comes from, first that runs
 installed  the ``dockerd`` of this machine
 20.10      the ``dockerd`` of this machine, if it is a 20.10; Debian bookworm's package
 newest     Debian sid's package; Debian trixie's; the ``dockerd`` of this machine, if newer than 20.10
+built      built from source by :func:`build_dockerd`, which speaks HTTP/2 on its own socket
 ========== ====================================================================================================
+
+With ``store="containerd"`` the newest keeps its images in containerd's store. :func:`start_buildkitd` starts BuildKit
+without Docker, built from source by :func:`build_buildkit` where there is a Go toolchain; :func:`forward` makes a
+stand-in for it of any Docker daemon; :func:`start_builder_container` runs it in a container. What builds talk to:
+:func:`start_registry`, :func:`start_sshd`.
 
 Debian's packages come from the archive that the machine's own apt is set up for, checked against Debian's signing keys.
 They are not installed: they are unpacked below ``$BUILDKIT_SESSION_CACHE`` (default
@@ -33,23 +39,56 @@ Whatever cannot be had here raises :class:`Unavailable`, whose text is a good re
 
 from __future__ import annotations
 
-from buildkit_session.testing.daemon import Daemon, daemon_at, start_daemon
-from buildkit_session.testing.dockerd import Dockerd, Wanted, find_dockerd
+from buildkit_session.testing.api import Api, Refused
+from buildkit_session.testing.builder_container import BuilderContainer, start_builder_container
+from buildkit_session.testing.buildkitd import (
+    Buildkitd,
+    BuildkitPrograms,
+    build_buildkit,
+    find_buildkit,
+    start_buildkitd,
+)
+from buildkit_session.testing.certificates import Certificates, make_certificates
+from buildkit_session.testing.daemon import Daemon, Store, daemon_at, start_daemon
+from buildkit_session.testing.dockerd import Dockerd, Wanted, build_dockerd, find_dockerd
 from buildkit_session.testing.errors import DaemonUnavailable, Unavailable
+from buildkit_session.testing.forwarder import forward
 from buildkit_session.testing.machine import busybox, install_packages
 from buildkit_session.testing.reference import ReferenceClient, reference_client
+from buildkit_session.testing.registry import Registry, find_registry, start_registry
+from buildkit_session.testing.sshd import Sshd, find_sshd, start_sshd
 
 __all__ = [
+    "Api",
+    "BuilderContainer",
+    "BuildkitPrograms",
+    "Buildkitd",
+    "Certificates",
     "Daemon",
     "DaemonUnavailable",
     "Dockerd",
     "ReferenceClient",
+    "Refused",
+    "Registry",
+    "Sshd",
+    "Store",
     "Unavailable",
     "Wanted",
+    "build_buildkit",
+    "build_dockerd",
     "busybox",
     "daemon_at",
+    "find_buildkit",
     "find_dockerd",
+    "find_registry",
+    "find_sshd",
+    "forward",
     "install_packages",
+    "make_certificates",
     "reference_client",
+    "start_builder_container",
+    "start_buildkitd",
     "start_daemon",
+    "start_registry",
+    "start_sshd",
 ]

@@ -9,10 +9,13 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING
 
-from buildkit_session.testing.dockerd import Wanted, find_dockerd
+from buildkit_session.testing.buildkitd import build_buildkit
+from buildkit_session.testing.dockerd import Wanted, build_dockerd, find_dockerd
 from buildkit_session.testing.errors import Unavailable
 from buildkit_session.testing.machine import busybox, install_packages
 from buildkit_session.testing.reference import reference_client
+from buildkit_session.testing.registry import find_registry
+from buildkit_session.testing.sshd import find_sshd
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +33,10 @@ def main() -> None:
             _try(f"Docker {wanted}", partial(_describe, wanted))
     _try("docker buildx, to compare with", lambda: reference_client().version)
     _try("busybox", lambda: str(busybox()))
+    _try("registry", lambda: str(find_registry()))
+    _try("sshd", lambda: str(find_sshd()))
+    _try("buildkitd", _build_buildkit)
+    _try("Docker built from source", _build_dockerd)
 
 
 def _try(what: str, find: Callable[[], str]) -> None:
@@ -42,6 +49,14 @@ def _try(what: str, find: Callable[[], str]) -> None:
 def _install() -> str:
     install_packages(say=_say)
     return "all there"
+
+
+def _build_buildkit() -> str:
+    return f"{build_buildkit().version}, built from source"
+
+
+def _build_dockerd() -> str:
+    return build_dockerd().version
 
 
 def _describe(wanted: Wanted) -> str:

@@ -21,7 +21,7 @@ from buildkit_session.testing.errors import Unavailable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["cache_folder", "unpacked"]
+__all__ = ["cache_folder", "locked", "unpacked"]
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _TOOLS = ("apt-get", "dpkg", "dpkg-deb")
@@ -37,15 +37,16 @@ def cache_folder() -> Path:
     return Path(base, "buildkit_session").absolute()
 
 
-def unpacked(suite: str, packages: Sequence[str], *, usable: Callable[[Path], bool]) -> Path:
+def unpacked(suite: str, packages: Sequence[str], *, usable: Callable[[Path], bool], name: str | None = None) -> Path:
     """Give the folder that holds a suite's packages unpacked, fetching them if they are not there.
 
     Safe for several processes at once: one fetches, the others wait. The folder appears whole or not at all.
 
     Args:
         suite: a release of Debian, such as ``sid``.
-        packages: what to unpack, without dependencies; the same for every call with this suite.
+        packages: what to unpack, without dependencies; the same for every call with this name.
         usable: is asked about a folder that is there already; one that is not usable is fetched anew.
+        name: of the folder; the default is the suite's.
 
     Returns:
         The folder; its ``usr`` is laid out as the system's.
@@ -54,15 +55,20 @@ def unpacked(suite: str, packages: Sequence[str], *, usable: Callable[[Path], bo
         Unavailable: this is not Debian, its apt names no archive, or a download failed.
     """
     home = cache_folder() / "debian"
-    folder = home / suite
-    with _locked(home):
+    folder = home / (name or suite)
+    with locked(home):
         if not (folder.is_dir() and usable(folder)):
             _fetch(suite, packages, folder)
     return folder
 
 
 @contextmanager
-def _locked(home: Path) -> Iterator[None]:
+def locked(home: Path) -> Iterator[None]:
+    """Make a folder of the cache, and keep other processes that ask for its lock out of the block.
+
+    Raises:
+        Unavailable: it cannot be written.
+    """
     try:
         home.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

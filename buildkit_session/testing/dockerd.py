@@ -1,4 +1,4 @@
-"""Find a ``dockerd`` program: this machine's own, or one of a Debian package in the cache folder."""
+"""Find a ``dockerd`` program: this machine's own, one of a Debian package, or one built from source, in the cache."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from buildkit_session.testing.archive import unpacked
 from buildkit_session.testing.errors import DaemonUnavailable, Unavailable
+from buildkit_session.testing.go_program import GoModule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Dockerd", "Wanted", "find_dockerd", "moving_suites", "search_path", "suite_folder"]
+__all__ = ["Dockerd", "Wanted", "build_dockerd", "find_dockerd", "moving_suites", "search_path", "suite_folder"]
 
-#: Which daemon: this machine's, the oldest that is supported, or the newest that runs here.
-Wanted: TypeAlias = Literal["installed", "20.10", "newest"]
+#: Which daemon: this machine's, the oldest that is supported, the newest that is packaged, or one built from source.
+Wanted: TypeAlias = Literal["installed", "20.10", "newest", "built"]
 
 # Newer Debian splits what bookworm ships as one package. The client comes along for comparisons.
 _PACKAGES = {
@@ -28,6 +29,14 @@ _PACKAGES = {
     "sid": ("docker.io", "docker-cli", "docker-buildx"),
 }
 _OLDEST = "20.10"
+# No package is new enough to speak HTTP/2 on the API's own socket (Engine 29.2, API 1.53). Needs Go 1.26.
+_MODULE = GoModule(
+    "github.com/moby/moby/v2",
+    "v2.0.0-beta.24",
+    ("cmd/dockerd",),
+    tags=("exclude_graphdriver_btrfs",),
+    version_variable="github.com/moby/moby/v2/dockerversion.Version",
+)
 _VERSION = re.compile(r"version v?(\d+\.[^\s,]+)")
 
 
@@ -71,6 +80,15 @@ def find_dockerd(wanted: Wanted = "installed") -> Iterator[Dockerd]:
         raise DaemonUnavailable(f"no dockerd ({wanted}): " + "; ".join(reasons))
 
 
+def build_dockerd() -> Dockerd:
+    """Find the daemon that was built from source in the cache folder, or build it: some minutes on two cores.
+
+    Raises:
+        Unavailable: there is no Go toolchain, or the build failed.
+    """
+    return _in_folder(_MODULE.built())
+
+
 def search_path() -> str:
     """Give the folders to look for a daemon and its tools in: also root's, which other users lack on Debian."""
     return os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
@@ -99,6 +117,15 @@ def _installed() -> Dockerd:
     if found is None or version is None:
         raise Unavailable("this machine has no dockerd that runs (on Debian and Ubuntu: apt-get install docker.io)")
     return Dockerd(Path(found), version, "installed")
+
+
+def _built() -> Dockerd:
+    return _in_folder(_MODULE.found())
+
+
+def _in_folder(folder: Path) -> Dockerd:
+    path = folder / "dockerd"
+    return Dockerd(path, _version(path) or "", "built from source")
 
 
 def _installed_if(accepted: Callable[[str], bool], complaint: str) -> Callable[[], Dockerd]:
@@ -143,4 +170,5 @@ _SOURCES: dict[Wanted, tuple[Callable[[], Dockerd], ...]] = {
         *map(_of_suite, moving_suites()),
         _installed_if(lambda version: not version.startswith(_OLDEST), "the oldest"),
     ),
+    "built": (_built,),
 }

@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["busybox", "install_packages", "missing_packages"]
 
 # What a package is there for: a program on the search path.
-_PROGRAMS = {"docker.io": "dockerd", "busybox-static": "busybox"}
+_PROGRAMS = {
+    "docker.io": "dockerd",
+    "busybox-static": "busybox",
+    "openssl": "openssl",
+    "openssh-client": "ssh",
+    "git": "git",
+}
 _INSTALL_TIMEOUT = 900.0
 _ELF_INTERPRETER = 3
 
@@ -38,12 +44,12 @@ def busybox() -> Path:
 
 
 def missing_packages() -> list[str]:
-    """Name the packages of Debian and Ubuntu that this machine lacks for private daemons and their images."""
+    """Name the packages of Debian and Ubuntu that this machine lacks for private daemons and what they talk to."""
     return [package for package, program in _PROGRAMS.items() if shutil.which(program, path=search_path()) is None]
 
 
 def install_packages(*, say: Callable[[str], object] = print) -> None:
-    """Install docker.io and busybox-static with apt-get, where they are missing; says so first.
+    """Install with apt-get what is missing for private daemons, their images and their peers; says so first.
 
     Installing docker.io also starts the machine's own Docker service, where services are started at all.
 

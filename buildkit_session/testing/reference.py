@@ -51,16 +51,80 @@ class ReferenceClient:
             subprocess.CalledProcessError: the build failed and ``check`` is set.
             subprocess.TimeoutExpired: it took longer; the client has been ended.
         """
-        with self.environment(address) as environment:
-            return subprocess.run(
-                [self.docker, "buildx", "build", "--progress=plain", "--network=none", *arguments],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=timeout,
-                check=check,
+        words = ["buildx", "build", "--progress=plain", "--network=none", *arguments]
+        return self.run(address, *words, check=check, timeout=timeout)
+
+    def run(
+        self,
+        address: str,
+        *words: str | Path,
+        stdin: bytes | None = None,
+        environment: Mapping[str, str] | None = None,
+        directory: Path | None = None,
+        check: bool = True,
+        timeout: float = 300,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run any command line of the docker CLI, such as ``"buildx", "du"``.
+
+        Args:
+            address: of the daemon, as for ``DOCKER_HOST``.
+            words: of the command line, after ``docker``.
+            stdin: what it reads; the default is nothing.
+            environment: variables beside those of :meth:`environment`.
+            directory: the working directory.
+            check: raise where it fails.
+            timeout: seconds.
+
+        Returns:
+            The finished process, its output as text; what is no UTF-8 is escaped.
+
+        Raises:
+            subprocess.CalledProcessError: it failed and ``check`` is set.
+            subprocess.TimeoutExpired: it took longer; the client has been ended.
+        """
+        with self.environment(address) as own:
+            result = self.run_in(
+                {**own, **(environment or {})}, *words, stdin=stdin, directory=directory, timeout=timeout
             )
+        finished = subprocess.CompletedProcess(
+            result.args, result.returncode, _text(result.stdout), _text(result.stderr)
+        )
+        if check:
+            finished.check_returncode()
+        return finished
+
+    def run_in(
+        self,
+        environment: Mapping[str, str],
+        *words: str | Path,
+        stdin: bytes | None = None,
+        directory: Path | None = None,
+        timeout: float = 300,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run any command line in an environment made before, as several commands with one state need it.
+
+        Args:
+            environment: of :meth:`environment`, perhaps with more variables.
+            words: of the command line, after ``docker``.
+            stdin: what it reads; the default is nothing.
+            directory: the working directory.
+            timeout: seconds.
+
+        Returns:
+            The finished process, its output as bytes; whether it failed is not looked at.
+
+        Raises:
+            subprocess.TimeoutExpired: it took longer; the client has been ended.
+        """
+        return subprocess.run(
+            [self.docker, *words],
+            env=environment,
+            cwd=directory,
+            input=stdin or b"",
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+        )
 
     @contextmanager
     def environment(self, address: str) -> Iterator[Mapping[str, str]]:
@@ -90,6 +154,10 @@ def reference_client() -> ReferenceClient:
         except Unavailable as reason:
             reasons.append(str(reason))
     raise Unavailable("no docker CLI with buildx: " + "; ".join(reasons))
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="backslashreplace")
 
 
 def _client(folder: Path) -> ReferenceClient:

@@ -13,7 +13,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from buildkit_session.engine.events import ProgressEvent, Vertex, VertexLog, VertexStatus, VertexWarning
+from buildkit_session.engine.events import (
+    ProgressEvent,
+    ProgressGroup,
+    Vertex,
+    VertexLog,
+    VertexStatus,
+    VertexWarning,
+)
+from buildkit_session.source import Position, SourceFile, SourceRange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +34,7 @@ _FOLDER = Path(__file__).parent / "recordings"
 def recorded(name: str) -> Iterator[ProgressEvent]:
     """Read one recording."""
     for line in (_FOLDER / f"{name}.jsonl").read_text().splitlines():
-        yield from _events(json.loads(line))
+        yield from events_of(json.loads(line))
 
 
 def replay(display: Display, name: str) -> str:
@@ -44,21 +52,52 @@ def replay(display: Display, name: str) -> str:
     return "".join(parts)
 
 
-def _events(message: dict[str, Any]) -> Iterator[ProgressEvent]:
+def events_of(message: dict[str, Any]) -> Iterator[ProgressEvent]:
+    """Read one object of ``--progress=rawjson``."""
     for item in message.get("vertexes", ()):
         times = (_time(item.get("started")), _time(item.get("completed")))
-        yield Vertex(item["digest"], item["name"], (), item.get("cached", False), *times, item.get("error", ""))
+        yield Vertex(
+            item.get("digest", ""),
+            item.get("name", ""),
+            tuple(item.get("inputs", ())),
+            item.get("cached", False),
+            *times,
+            item.get("error", ""),
+            _group(item.get("progressGroup")),
+        )
     for item in message.get("statuses", ()):
         amounts = (item["current"], item.get("total", 0))
         times3 = (_time(item["timestamp"]), _time(item.get("started")), _time(item.get("completed")))
-        yield VertexStatus(item["id"], item["vertex"], item.get("name", ""), *amounts, *times3)
+        yield VertexStatus(item["id"], item.get("vertex", ""), item.get("name", ""), *amounts, *times3)
     for item in message.get("logs", ()):
-        yield VertexLog(item["vertex"], _time(item["timestamp"]), item["stream"], b64decode(item["data"]))
+        when, stream = _time(item["timestamp"]), item.get("stream", 0)
+        yield VertexLog(item.get("vertex", ""), when, stream, b64decode(item["data"]))
     for item in message.get("warnings", ()):
-        detail = tuple(b64decode(text).decode() for text in item.get("detail", ()))
         yield VertexWarning(
-            item["vertex"], item["level"], b64decode(item["short"]).decode(), detail, item.get("url", "")
+            item.get("vertex", ""),
+            item.get("level", 0),
+            b64decode(item.get("short", "")).decode(),
+            tuple(b64decode(text).decode() for text in item.get("detail", ())),
+            item.get("url", ""),
+            _source(item.get("sourceInfo")),
+            tuple(SourceRange(_position(place["start"]), _position(place["end"])) for place in item.get("range", ())),
         )
+
+
+def _group(item: dict[str, Any] | None) -> ProgressGroup | None:
+    if item is None:
+        return None
+    return ProgressGroup(item.get("id", ""), item.get("name", ""), item.get("weak", False))
+
+
+def _source(item: dict[str, Any] | None) -> SourceFile | None:
+    if item is None:
+        return None
+    return SourceFile(item.get("filename", ""), b64decode(item.get("data", "")), item.get("language", ""))
+
+
+def _position(item: dict[str, int]) -> Position:
+    return Position(item.get("line", 0), item.get("character", 0))
 
 
 def _time(text: str | None) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import termios
 import tty
 from typing import TYPE_CHECKING, TextIO
 
@@ -94,3 +95,25 @@ def test_a_full_disk_is_reported_with_the_reason() -> None:
 
 def test_a_process_without_the_stream_writes_nowhere() -> None:
     Console(None).write("text\n")
+
+
+def test_text_that_is_safe_already_moves_the_cursor() -> None:
+    ours, theirs = pty.openpty()
+    tty.setraw(theirs)
+    with os.fdopen(theirs, "w", encoding="utf-8") as stream:
+        Console(stream).write("\x1b[2J", safe=True)
+        assert os.read(ours, 100) == b"\x1b[2J"
+    os.close(ours)
+
+
+def test_a_terminal_has_a_size_and_a_pipe_has_none(pipe: tuple[int, TextIO]) -> None:
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    with os.fdopen(theirs, "w", encoding="utf-8") as stream:
+        console = Console(stream)
+        assert (console.is_terminal, console.size) == (True, (80, 24))
+        termios.tcsetwinsize(theirs, (10, 40))
+        assert console.size == (40, 10)
+    os.close(ours)
+    assert (Console(pipe[1]).is_terminal, Console(pipe[1]).size) == (False, (0, 0))
+    assert Console(None).size == (0, 0)

@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from any_events import any_events
 from hypothesis import given
 from hypothesis import strategies as st
 from recorded_builds import replay
@@ -17,12 +18,14 @@ from buildkit_session.engine.events import (
     EngineText,
     ImageId,
     ProgressEvent,
+    ProgressGroup,
     Vertex,
     VertexLog,
     VertexStatus,
     VertexWarning,
 )
 from buildkit_session.errors import BuildError, FailedStep
+from buildkit_session.source import Position, SourceFile, SourceRange
 
 _RECORDINGS = Path(__file__).parent / "recordings"
 S = 1_000_000_000  # nanoseconds in a second
@@ -69,6 +72,11 @@ def test_recorded_builds_look_like_upstreams_plain_progress(name: str) -> None:
     """The expected files were compared with what buildx printed: other numbers and turns, the same lines."""
     shown = replay(PlainDisplay(), name)
     assert shown.encode("utf-8", "surrogateescape") == (_RECORDINGS / f"{name}.plain").read_bytes()
+
+
+def test_the_first_line_names_the_builder() -> None:
+    assert PlainDisplay(builder="ci", driver="remote").start() == '#0 building with "ci" instance using remote driver\n'
+    assert PlainDisplay().start() == "#0 building with buildkit-session using docker driver\n"
 
 
 class TestSteps:
@@ -291,6 +299,68 @@ class TestWarnings:
             "",
         ]
 
+    def test_debug_shows_the_lines_they_are_about(self) -> None:
+        source = SourceFile("Dockerfile", b"FROM scratch\nMAINTAINER me\nCOPY a /\nCOPY b /\nCOPY c /\n")
+        place = SourceRange(Position(2), Position(2))
+        warning = VertexWarning("a", 1, "Rule: text (line 2)", source=source, ranges=(place,))
+        assert Screen(explain_warnings=True).at_the_end(started("a"), warning)[-10:] == [
+            " 1 warning found:",
+            " - Rule: text (line 2)",
+            "Dockerfile:2",
+            "--------------------",
+            "   1 |     FROM scratch",
+            "   2 | >>> MAINTAINER me",
+            "   3 |     COPY a /",
+            "   4 |     COPY b /",
+            "--------------------",
+            "",
+        ]
+
+    def test_the_same_words_about_another_place_are_another_warning(self) -> None:
+        source = SourceFile("Dockerfile", b"a\nb\n")
+        places = [SourceRange(Position(line), Position(line)) for line in (1, 2)]
+        warnings = [VertexWarning("a", 1, "Rule", source=source, ranges=(place,)) for place in places]
+        assert " 2 warnings found (use --debug to expand):" in Screen().at_the_end(started("a"), *warnings)
+
+
+class TestGroups:
+    def member(self, name: str, start: int | None, end: int | None = None, *, weak: bool = False) -> Vertex:
+        return Vertex(
+            name, f"step {name}", started=start, completed=end, progress_group=ProgressGroup("g", "load", weak=weak)
+        )
+
+    def test_members_are_one_step(self) -> None:
+        screen = Screen()
+        assert screen.after(self.member("a", 0), self.member("b", None)) == ["#1 load"]
+        assert screen.after(self.member("b", S), printed("b", b"x\n", S), self.member("a", 0, 2 * S)) == ["#1 0.000 x"]
+        assert screen.after(self.member("b", S, 3 * S)) == ["#1 DONE 3.0s"]
+
+    def test_it_is_cached_if_all_are(self) -> None:
+        group = ProgressGroup("g", "load")
+        cached = [Vertex(name, name, (), True, 0, 0, "", group) for name in "ab"]
+        assert Screen().after(*cached) == ["#1 load", "#1 CACHED"]
+        assert Screen().after(*cached, self.member("c", 0, 0))[-1] == "#1 DONE 0.0s"
+
+    def test_its_error_is_that_of_a_member(self) -> None:
+        failed = Vertex("a", "a", (), False, 0, S, "no", ProgressGroup("g", "load"))
+        screen = Screen()
+        assert screen.after(failed, self.member("b", 0, S)) == ["#1 load", "#1 ERROR: no"]
+        assert screen.at_the_end() == ["------", " > load:", "------"]
+
+    def test_weak_members_alone_are_hidden(self) -> None:
+        screen = Screen()
+        assert screen.after(self.member("a", 0, S, weak=True)) == []
+        assert screen.after(self.member("b", S)) == ["#1 load"]
+
+    def test_a_weak_member_that_fails_is_not(self) -> None:
+        failed = Vertex("a", "a", (), False, 0, S, "no", ProgressGroup("g", "load", weak=True))
+        assert Screen().after(failed) == ["#1 load", "#1 ERROR: no"]
+
+    def test_a_group_is_not_mistaken_for_a_step(self) -> None:
+        group = ProgressGroup("b", "load")
+        shown = Screen().after(Vertex("a", "a", started=0, completed=S, progress_group=group), completed("b"))
+        assert shown == ["#1 load", "#1 DONE 1.0s", "", "#2 step b", "#2 DONE 1.0s"]
+
 
 class TestEnd:
     def test_the_last_lines_of_a_failed_step_are_repeated(self) -> None:
@@ -317,6 +387,14 @@ class TestEnd:
     def test_the_engines_own_words_are_shown_and_the_id_is_not(self) -> None:
         shown = Screen().at_the_end(ImageId("sha256:1"), EngineText("Successfully tagged x"))
         assert shown == ["#0 Successfully tagged x"]
+
+
+@given(any_events)
+def test_no_events_stop_the_display(events: list[ProgressEvent]) -> None:
+    screen = Screen(explain_warnings=True)
+    for now, event in enumerate(events):
+        screen.after(event, now=now)
+    screen.at_the_end()
 
 
 class TestWithoutProgress:

@@ -437,8 +437,9 @@ async def test_tls_unknown_authority() -> None:
 )
 async def test_tls_unusable_files(tls: TlsFiles, why: str) -> None:
     """TLS files that cannot be used are named before anything is opened."""
-    with pytest.raises(InputError, match=why):
-        await EngineClient(Endpoint(TcpAddress("127.0.0.1", 1), tls)).__aenter__()
+    async with EngineClient(Endpoint(TcpAddress("127.0.0.1", 1), tls)) as client:
+        with pytest.raises(InputError, match=why):
+            await client.ping()
 
 
 # The answer to POST /build

@@ -8,11 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildkit_session.engine.events import EngineText, ImageId, Vertex, VertexLog, VertexStatus, VertexWarning
+from buildkit_session.engine.events import (
+    EngineText,
+    ImageId,
+    ProgressGroup,
+    Vertex,
+    VertexLog,
+    VertexStatus,
+    VertexWarning,
+)
 from buildkit_session.engine.progress import decode_object, decode_status, failure_of
 from buildkit_session.errors import RemoteProtocolError
+from buildkit_session.messages import pb
 from buildkit_session.messages.moby.buildkit import v1 as wire
 from buildkit_session.messages.nanotime import Timestamp
+from buildkit_session.source import Position, SourceFile, SourceRange
 
 # Sent by Docker Engine 28.5.2 while it exported an image.
 CAPTURED = (
@@ -34,24 +44,45 @@ def test_captured_message() -> None:
 def test_every_part() -> None:
     """Steps come first, then statuses, logs and warnings, each with all that was sent."""
     time = Timestamp(seconds=-1, nanos=999_999_999)  # one nanosecond before 1970
+    places = [pb.Range(start=pb.Position(line=2, character=3), end=pb.Position(line=4)), pb.Range()]
+    info = pb.SourceInfo(filename="Dockerfile", data=b"FROM \xff\n", definition=pb.Definition(), language="D")
     data = bytes(
         wire.StatusResponse(
-            warnings=[wire.VertexWarning(vertex="v", level=1, short=b"s\xff", detail=[b"a", b"b"], url="u")],
+            warnings=[
+                wire.VertexWarning(
+                    vertex="v", level=1, short=b"s\xff", detail=[b"a", b"b"], url="u", info=info, ranges=places
+                )
+            ],
             logs=[wire.VertexLog(vertex="v", timestamp=time, stream=2, msg=b"raw\xff\x1b[0m")],
             statuses=[wire.VertexStatus(id="i", vertex="v", name="n", current=1, total=2**40, timestamp=time)],
             vertexes=[
                 wire.Vertex(
-                    digest="v", inputs=["a", "b"], name="n", cached=True, started=time, completed=time, error="e"
+                    digest="v",
+                    inputs=["a", "b"],
+                    name="n",
+                    cached=True,
+                    started=time,
+                    completed=time,
+                    error="e",
+                    progress_group=pb.ProgressGroup(id="g", name="group", weak=True),
                 )
             ],
         )
     )
 
     assert decode_status(data) == [
-        Vertex("v", "n", ("a", "b"), cached=True, started=-1, completed=-1, error="e"),
+        Vertex("v", "n", ("a", "b"), True, -1, -1, "e", ProgressGroup("g", "group", weak=True)),
         VertexStatus("i", "v", "n", 1, 2**40, timestamp=-1),
         VertexLog("v", -1, 2, b"raw\xff\x1b[0m"),
-        VertexWarning("v", 1, "s\ufffd", ("a", "b"), "u"),
+        VertexWarning(
+            "v",
+            1,
+            "s\ufffd",
+            ("a", "b"),
+            "u",
+            SourceFile("Dockerfile", b"FROM \xff\n", "D"),
+            (SourceRange(Position(2, 3), Position(4)), SourceRange(Position(0), Position(0))),
+        ),
     ]
 
 

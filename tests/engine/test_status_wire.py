@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buildkit_session.engine import status_message, status_wire
+from buildkit_session.engine.events import ProgressGroup, Vertex
 from buildkit_session.messages import pb
 from buildkit_session.messages.moby.buildkit import v1 as wire
 from buildkit_session.messages.nanotime import Timestamp
@@ -81,3 +82,15 @@ def test_the_unusual_is_left_to_the_general_decoder(message: wire.StatusResponse
     with pytest.raises(status_wire.UnusualError):
         status_wire.decode(bytes(message))
     assert status_message.decode(bytes(message))
+
+
+def test_the_group_of_a_step_is_decoded_here() -> None:
+    group = pb.ProgressGroup(id="g", name="load", weak=True)
+    (vertex,) = status_wire.decode(bytes(wire.StatusResponse(vertexes=[wire.Vertex(progress_group=group)])))
+    assert vertex == Vertex("", "", progress_group=ProgressGroup("g", "load", weak=True))
+
+
+def test_of_a_group_sent_twice_the_last_one_counts() -> None:
+    twice = b"".join(bytes(wire.Vertex(progress_group=pb.ProgressGroup(id=name))) for name in "ab")
+    data = bytes([0x0A, len(twice)]) + twice
+    assert status_wire.decode(data) == status_message.decode(data)

@@ -184,7 +184,7 @@ async def test_request_that_cannot_be_decoded() -> None:
 
     assert seen == [b"a"]
     assert answer.status == b"13"
-    assert answer.message == b"cannot decode a request of 5 bytes"
+    assert answer.message == b"cannot decode a message of 5 bytes"
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
@@ -11,6 +11,9 @@ from buildkit_session.grpc.metadata import Metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from buildkit_session.grpc.call import Call
+    from buildkit_session.services import Service
 
 RESET = StreamReset(8, by="peer")
 
@@ -42,8 +45,23 @@ class ScriptedCall:
             await anyio.sleep_forever()
         return []
 
+    async def recv(self) -> Any:
+        batch = await self.recv_many()
+        if len(batch) > 1:
+            self._batches.insert(0, batch[1:])
+        return batch[0] if batch else None
+
     async def send(self, message: Any) -> None:
         await self.send_many([message])
 
     async def send_many(self, messages: Sequence[Any]) -> None:
         self.sent += messages
+
+
+async def serve(service: Service, method: str, call: ScriptedCall) -> list[Any]:
+    """Serve one call by the method's route; returns the answers."""
+    (route,) = [route for route in service.routes() if route.path.endswith(f"/{method}")]
+    route.select(call.metadata)
+    with anyio.fail_after(60):
+        await route.handler(cast("Call[Any, Any]", call))
+    return call.sent

@@ -146,4 +146,4 @@ async def test_a_client_is_entered_once(daemon: Daemon) -> None:
     async with client:
         with pytest.raises(bk.LocalProtocolError, match="entered already"):
             await client.__aenter__()
-        assert (await client.info()).os_type == "linux"
+        assert (await client.info()).engine.os_type == "linux"

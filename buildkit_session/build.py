@@ -1,0 +1,209 @@
+"""A build under way, and what comes of it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias
+
+import anyio
+from anyio import to_thread
+
+from buildkit_session.engine.events import ImageId
+from buildkit_session.engine.metadata_file import image_id
+from buildkit_session.errors import (
+    BuildError,
+    ConnectionClosed,
+    LocalProtocolError,
+    RpcError,
+    SessionError,
+    StreamReset,
+    TransferError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from buildkit_session.engine.build_stream import BuildStream
+    from buildkit_session.engine.events import ProgressEvent
+    from buildkit_session.engine.solving import SolveStream
+    from buildkit_session.http2.connection import Connection
+    from buildkit_session.output import Output
+    from buildkit_session.services.exported import Exported
+    from buildkit_session.services.targets import DirectoryTarget, FileTarget, ListingTarget, StreamTarget
+    from buildkit_session.session import Session
+
+    Target: TypeAlias = DirectoryTarget | FileTarget | ListingTarget | StreamTarget
+
+__all__ = ["Build", "BuildResult", "Lifeline"]
+
+EXPORT_PATIENCE: Final = 30.0
+"""Seconds that exports may go on after the daemon has reported the end of the build."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """What a successful build has made.
+
+    Attributes:
+        image_id: of the image, ``sha256:...``; ``None`` when files were exported, or nothing.
+        outputs: where results were written to, as asked for.
+        exports: what was written to directories, and what listings found, in the order of the outputs.
+        ref: the name of the build in the daemon's history; empty where the Engine's own endpoint ran it.
+        metadata: what the exporters report, such as ``containerimage.digest``; likewise.
+        warnings: what was left out, and the build has succeeded all the same.
+    """
+
+    image_id: str | None
+    outputs: tuple[Output, ...]
+    exports: tuple[Exported, ...] = ()
+    ref: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+class Finish(Protocol):
+    """What is left to do when a build has succeeded."""
+
+    def __call__(self, response: Mapping[str, str], /) -> object:
+        """Do it, in a thread; raises SessionError."""
+
+
+class Build:
+    """A build under way: iterate over it for its progress, then ask for its result. Made by :meth:`Client.start`."""
+
+    def __init__(
+        self,
+        stream: BuildStream | SolveStream,
+        session: Session,
+        lifeline: Lifeline,
+        outputs: tuple[Output, ...],
+        targets: Iterable[Target],
+        *,
+        ref: str = "",
+        explain: Callable[[str], SessionError | None],
+        finish: Finish | None = None,
+        warnings: Iterable[str] = (),
+    ) -> None:
+        self._stream = stream
+        self._session = session
+        self._lifeline = lifeline
+        self._outputs = outputs
+        self._targets = tuple(targets)
+        self._explain = explain
+        self._finish = finish
+        self._image_id: str | None = None
+        self._left = False  # the block of Client.start()
+        self.ref = ref
+        self.warnings = tuple(warnings)
+
+    def __repr__(self) -> str:
+        return f"<Build session={self._session.id} finished={self.finished}>"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the daemon has reported the end of the build."""
+        return self._stream.finished
+
+    def __aiter__(self) -> Self:
+        """Iterate over events as they arrive. A build that is not read from is slowed down, not lost."""
+        return self
+
+    async def __anext__(self) -> ProgressEvent:
+        """Return the next event.
+
+        Raises:
+            BuildError: the build failed.
+            TransferError: it failed because files could not be sent or written here.
+            UnsupportedError: the daemon cannot do what was asked.
+            ConnectionClosed: the daemon went away.
+            LocalProtocolError: the block of :meth:`Client.start` was left before the build had ended.
+        """
+        if self._left and not self._stream.finished:
+            raise LocalProtocolError("the build was cancelled: its block was left before it had ended")
+        try:
+            with self._lifeline.waiting():
+                event = await anext(self._stream)
+        except BuildError as error:
+            cause = self._session.own_failure or self._explain(error.message)
+            if isinstance(cause, SessionError):
+                raise cause from error
+            raise error from cause
+        if isinstance(event, ImageId):
+            self._image_id = event.id
+        return event
+
+    async def result(self) -> BuildResult:
+        """Wait for the end and return what was made; events not yet read are dropped.
+
+        Only now do outputs with ``mode="mirror"`` or ``"swap"`` remove or replace what was there.
+
+        Raises: as :meth:`__anext__`.
+        """
+        async for _ in self:
+            pass
+        for target in self._targets:
+            await _wait_for(target)
+        exports = [await target.commit() for target in self._targets]
+        response: Mapping[str, str] = getattr(self._stream, "exporter_response", {})
+        if self._finish is not None:
+            await to_thread.run_sync(self._finish, response)
+        return BuildResult(
+            self._image_id or image_id(response) or None,
+            self._outputs,
+            tuple(export for export in exports if export is not None),
+            self.ref,
+            response,
+            self.warnings,
+        )
+
+    def leave(self) -> None:
+        """Say that the block of :meth:`Client.start` was left."""
+        self._left = True
+
+
+class Lifeline:
+    """Ends the waits for a build's progress when the session's connection is gone.
+
+    The daemon may notice that loss only when it next needs the session, which can take hours. Only waits end: what has
+    arrived by then is still read, and may be the end of the build; the caller's own code is never cancelled.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._waits: set[anyio.CancelScope] = set()
+        connection.on_closed = self._cut
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Wait for the daemon inside of this.
+
+        Raises:
+            ConnectionClosed: the block had to wait, and the connection is gone.
+        """
+        with anyio.CancelScope() as wait:
+            self._waits.add(wait)
+            if self._connection.closed.is_set():
+                wait.cancel()
+            try:
+                yield
+            finally:
+                self._waits.discard(wait)
+        if wait.cancelled_caught:
+            raise ConnectionClosed("the daemon closed the session during the build") from self._connection.error
+
+    def _cut(self) -> None:
+        for wait in self._waits:
+            wait.cancel()
+
+
+async def _wait_for(target: Target) -> None:
+    """Wait for the last stream of an export: the daemon's two connections have no order between them."""
+    with anyio.move_on_after(EXPORT_PATIENCE):
+        try:
+            if await target.finished():
+                return
+        except (StreamReset, RpcError) as error:  # of a single call: no terms of the caller's
+            raise TransferError(f"the daemon reports success, but its export broke off: {error}") from error
+        raise TransferError("the daemon reports success, but it has exported nothing")
+    raise TransferError("the daemon reports success, but the export did not come to its end")

@@ -1,0 +1,63 @@
+"""Files that are either whole or not there: whoever reads one while it is renewed sees the old or the new.
+
+Source: moby/sys:atomicwriter/atomicwriter.go (WriteFile).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from buildkit_session.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["write_whole"]
+
+MODE: Final = 0o644
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file by way of another one beside it, which then takes its name.
+
+    A link is followed. The file can be read by all, whatever the umask.
+
+    Raises:
+        InputError: it cannot be written, or is there and no regular file.
+    """
+    target = os.path.realpath(path)
+    try:
+        if not _can_be_replaced(target):
+            raise InputError(f"cannot write {path}: it is there and no regular file; name another path")
+        _replace(target, data)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror}; name a path in a folder that can be written"
+        ) from error
+
+
+def _can_be_replaced(target: str) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(target).st_mode)
+    except FileNotFoundError:
+        return True
+
+
+def _replace(target: str, data: bytes) -> None:
+    folder, name = os.path.split(target)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
+    try:
+        with open(descriptor, "wb") as file:
+            os.fchmod(descriptor, MODE)
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(temporary, target)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise

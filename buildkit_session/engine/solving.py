@@ -1,0 +1,152 @@
+"""One build through the Control API: ``Solve`` runs it, ``Status`` tells of it, side by side.
+
+Only the answer to ``Solve`` says how a build ended: errors of steps may be withdrawn. ``Status`` is a call of its own,
+so that what is reported last (steps that were cancelled, the end of a log) still arrives after that answer. A daemon
+ends it by itself, but for a build that never began it would wait for seconds.
+
+Source: moby/buildkit:client/solve.go, solver/llbsolver/solver.go.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, Self
+
+import anyio
+
+from buildkit_session.engine.build_log import BuildLog
+from buildkit_session.engine.progress import decode_status
+from buildkit_session.engine.solve_error import build_error
+from buildkit_session.errors import RemoteProtocolError, RpcError, SessionError
+from buildkit_session.supervision import supervised
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+    from buildkit_session.engine.control import Control
+    from buildkit_session.engine.events import ProgressEvent
+    from buildkit_session.grpc.outgoing_call import OutgoingCall
+    from buildkit_session.messages.moby.buildkit import v1
+
+__all__ = ["SolveStream", "solving"]
+
+BACKLOG: Final = 16
+"""Progress messages decoded ahead of a caller that is slow to take them; beyond that the daemon's call fills up."""
+
+DRAIN: Final = 3.0
+"""Seconds without progress, after a build has succeeded, that end the wait for more."""
+
+SILENCE: Final = 0.5
+"""The same after a failure: of a build that never began the daemon would report nothing, for six seconds."""
+
+
+class SolveStream:
+    """The progress events of one running build, in the daemon's order; made by :func:`solving`.
+
+    The iteration ends when the build has succeeded. It raises:
+
+    - ``BuildError``: the build failed; carries the failing step, the end of its log and places in the Dockerfile.
+    - ``UnsupportedError``: the daemon or its frontend cannot do what the build needs.
+    - ``ConnectionClosed``: the daemon went away.
+    - ``RemoteProtocolError``: the progress is not what a daemon sends.
+
+    A cancelled ``__anext__`` loses no event.
+    """
+
+    def __init__(self, received: MemoryObjectReceiveStream[list[ProgressEvent]]) -> None:
+        self._received = received
+        self._events: deque[ProgressEvent] = deque()
+        self._log = BuildLog()
+        self._solved = anyio.Event()
+        self._response: v1.SolveResponse | None = None
+        self._error: SessionError | None = None  # how Solve failed
+        self._fault: RemoteProtocolError | None = None  # what was wrong about the progress
+        self._wait = anyio.CancelScope()  # the current wait for progress
+
+    @property
+    def finished(self) -> bool:
+        """Whether the daemon is known to be done with the build, well or not."""
+        return self._solved.is_set()
+
+    @property
+    def exporter_response(self) -> Mapping[str, str]:
+        """What the exporters have reported, such as ``containerimage.digest``; empty until the build has succeeded."""
+        return self._response.exporter_response if self._response is not None else {}
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ProgressEvent:
+        while not self._events:
+            try:
+                self._take(await self._received.receive())
+            except anyio.EndOfStream:
+                if self._fault is not None:
+                    raise self._fault from None
+                await self._solved.wait()
+                if self._error is not None:
+                    raise self._failure(self._error) from self._error
+                raise StopAsyncIteration from None
+        return self._events.popleft()
+
+    def _take(self, events: list[ProgressEvent]) -> None:
+        self._log.feed(events)
+        self._events += events
+
+    def _failure(self, error: SessionError) -> SessionError:
+        return build_error(error, self._log) if isinstance(error, RpcError) else error
+
+    # -- the tasks of solving() --
+
+    async def _solve(self, control: Control, request: v1.SolveRequest) -> None:
+        try:
+            self._response = await control.solve(request)
+        except SessionError as error:
+            self._error = error
+        self._solved.set()
+        self._wait.deadline = self._patience()
+
+    async def _follow(self, control: Control, ref: str, send: MemoryObjectSendStream[list[ProgressEvent]]) -> None:
+        with send:
+            try:
+                async with control.status(ref) as call:
+                    while responses := await self._next_responses(call):
+                        await send.send([event for data in responses for event in decode_status(data)])
+            except RemoteProtocolError as error:
+                self._fault = error
+            except SessionError:
+                pass  # the answer to Solve says what that means
+
+    async def _next_responses(self, call: OutgoingCall[v1.StatusRequest, bytes]) -> list[bytes]:
+        """Wait for progress; once the build has ended, not for long."""
+        with anyio.CancelScope(deadline=self._patience()) as self._wait:
+            return await call.recv_many()
+        return []
+
+    def _patience(self) -> float:
+        """When to stop waiting for progress, on the clock of the event loop."""
+        if not self._solved.is_set():
+            return math.inf
+        return anyio.current_time() + (DRAIN if self._error is None else SILENCE)
+
+
+@asynccontextmanager
+async def solving(control: Control, request: v1.SolveRequest) -> AsyncIterator[SolveStream]:
+    """Start a build and follow it. Leaving the block before it has ended cancels it in the daemon.
+
+    Args:
+        control: the daemon. The session that the request names may be registered before or after this.
+        request: the build, with a ``ref`` of its own.
+    """
+    send, receive = anyio.create_memory_object_stream["list[ProgressEvent]"](BACKLOG)
+    stream = SolveStream(receive)
+    with receive:
+        async with supervised() as tasks:
+            tasks.start_soon(stream._solve, control, request)
+            tasks.start_soon(stream._follow, control, request.ref, send)
+            yield stream
+            tasks.cancel_scope.cancel()

@@ -1,0 +1,84 @@
+"""The keyword arguments of a build, for :meth:`Client.build` and whoever passes them on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from buildkit_session.request.build_request import (
+        Agents,
+        Attestation,
+        Attests,
+        Caches,
+        Contexts,
+        Hosts,
+        Limits,
+        Outputs,
+        Secrets,
+        Texts,
+    )
+
+__all__ = ["BuildKeywords"]
+
+
+class BuildKeywords(TypedDict, total=False):
+    """All are optional, and mean what the flag of the same name means to ``docker buildx build``.
+
+    Attributes:
+        tags: names for the image, ``[HOST/]NAME[:TAG]``.
+        target: the stage to build; the last one by default.
+        build_args: values for ``ARG``; one of ``None`` is left to the Dockerfile.
+        build_contexts: further contexts: ``{"lib": "../lib", "base": "docker-image://alpine"}``.
+        labels: labels of the image.
+        annotations: ``{"KEY": "value"}``, or texts with a type and a platform in front, as ``index:KEY=value``.
+        attests: statements about how the image was made: ``{"sbom": True, "provenance": "mode=max"}``.
+        sbom: short for this one.
+        provenance: short for this one.
+        add_hosts: lines for ``/etc/hosts``: ``{"host": "10.0.0.1"}``.
+        allow: privileges, such as ``network.host``.
+        cache_from: where cache is taken from: image references, or ``type=local,src=cache``.
+        cache_to: where it is put.
+        cgroup_parent: of ``RUN`` steps.
+        network: of ``RUN`` steps: ``default``, ``none`` or ``host``.
+        no_cache: run every step again.
+        no_cache_filter: stages whose steps are run again.
+        platforms: ``os/arch[/variant]``, to build for.
+        pull: look for newer base images.
+        push: send the image to its registry.
+        load: load the image into the Engine.
+        shm_size: of ``/dev/shm``: bytes, or ``64m``.
+        ulimits: ``{"nofile": (1024, 2048)}``.
+        outputs: where the result goes: values of :mod:`buildkit_session.output` or texts as for ``--output``. An Engine
+            keeps an image by default, a buildkitd nothing but its cache.
+        secrets: ``{"id": secret}`` with values of :mod:`buildkit_session.request.secret`, or ``["id=x,env=Y"]``.
+        ssh: agents and keys by id: ``["default"]``.
+    """
+
+    tags: Texts
+    target: str | None
+    build_args: Mapping[str, str | None] | None
+    build_contexts: Contexts | None
+    labels: Mapping[str, str] | None
+    annotations: Texts | Mapping[str, str] | None
+    attests: Attests | None
+    sbom: Attestation
+    provenance: Attestation
+    add_hosts: Hosts | None
+    allow: Texts
+    cache_from: Caches
+    cache_to: Caches
+    cgroup_parent: str | None
+    network: str | None
+    no_cache: bool
+    no_cache_filter: Texts
+    platforms: Texts
+    pull: bool
+    push: bool
+    load: bool
+    shm_size: str | int | None
+    ulimits: Limits | None
+    outputs: Outputs
+    secrets: Secrets | None
+    ssh: Agents

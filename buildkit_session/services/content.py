@@ -1,0 +1,244 @@
+"""``containerd.services.content.v1.Content``: the daemon reads and writes blobs of OCI image layouts on this side.
+
+One service has any number of stores; every call names one, by an id that both sides make of the build's own options:
+``local:<directory>`` for a local cache, spelled as in the option, ``oci:<key>`` for a layout that is a build context,
+``export`` for an image that is exported as a directory.
+
+Served are the methods that a build uses: Info, Read and Write. That a layout's ``index.json`` names what was written is
+left to the client, once the build has succeeded: :mod:`~buildkit_session.services.oci_index`.
+
+Source: containerd/containerd:api/services/content/v1/content.proto, plugins/services/content/contentserver;
+moby/buildkit:session/content/attachable.go, caller.go.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+import anyio
+from anyio import to_thread
+
+from buildkit_session.errors import RpcError
+from buildkit_session.grpc.router import Route, messages, unary
+from buildkit_session.grpc.status import Status
+from buildkit_session.messages.containerd.services.content.v1 import (
+    Info,
+    InfoRequest,
+    InfoResponse,
+    ReadContentRequest,
+    ReadContentResponse,
+    WriteAction,
+    WriteContentRequest,
+    WriteContentResponse,
+)
+from buildkit_session.messages.nanotime import Timestamp
+from buildkit_session.services.digests import Digest
+from buildkit_session.services.oci_layout import BlobExistsError, BlobMismatchError, RefLockedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from buildkit_session.grpc.call import Call
+    from buildkit_session.grpc.metadata import Metadata
+    from buildkit_session.services.oci_layout import Ingest, OciLayout
+
+__all__ = ["STORE_ID", "Content"]
+
+STORE_ID: Final = "buildkit-attachable-store-id"
+
+CHUNK: Final = 1024 * 1024
+"""Bytes of a blob in one message, as upstream sends them: daemons ask for windows of this size."""
+
+
+class Content:
+    """Serves the blobs of layouts, and takes blobs for those that are writable.
+
+    Args:
+        stores: by id.
+    """
+
+    def __init__(self, stores: Mapping[str, OciLayout]) -> None:
+        self._stores = dict(stores)
+
+    def routes(self) -> Iterable[Route]:
+        """See :class:`~buildkit_session.services.Service`."""
+        service = "/containerd.services.content.v1.Content"
+        return (
+            Route(f"{service}/Info", self._info, messages(InfoRequest, InfoResponse)),
+            Route(f"{service}/Read", self._read, messages(ReadContentRequest, ReadContentResponse)),
+            Route(f"{service}/Write", self._write, messages(WriteContentRequest, WriteContentResponse)),
+        )
+
+    async def _info(self, call: Call[InfoRequest, InfoResponse]) -> None:
+        store = self._store(call.metadata)
+
+        async def answer(request: InfoRequest) -> InfoResponse:
+            return InfoResponse(info=await to_thread.run_sync(_info, store, _digest(request.digest)))
+
+        await unary(answer)(call)
+
+    async def _read(self, call: Call[ReadContentRequest, ReadContentResponse]) -> None:
+        store = self._store(call.metadata)
+        request = await call.recv()
+        if request is None:
+            raise RpcError(Status.INTERNAL, "Read needs a request")
+        descriptor, start, end = await to_thread.run_sync(_open_window, store, request)
+        try:
+            for offset in range(start, end, CHUNK):
+                data = await to_thread.run_sync(_read_at, descriptor, offset, min(CHUNK, end - offset))
+                await call.send(ReadContentResponse(offset=offset, data=data))
+        finally:
+            os.close(descriptor)
+
+    async def _write(self, call: Call[WriteContentRequest, WriteContentResponse]) -> None:
+        """Take one blob: every request has one response, up to that for its last one."""
+        store = self._store(call.metadata)
+        if not store.writable:
+            raise RpcError(Status.PERMISSION_DENIED, "this store is for reading")
+        request = await call.recv()
+        if request is None or not request.ref:
+            raise RpcError(Status.INVALID_ARGUMENT, "the first message needs a ref")
+        with _told():
+            ingest = await to_thread.run_sync(store.ingest, request.ref)
+        writer = _Writer(store, ingest)
+        try:
+            while request is not None:
+                with _told():
+                    response = await to_thread.run_sync(writer.take, request)
+                await call.send(response)
+                request = None if request.action == WriteAction.COMMIT else await call.recv()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(writer.close)
+
+    def _store(self, metadata: Metadata) -> OciLayout:
+        name = metadata.get(STORE_ID)
+        if not name:
+            raise RpcError(Status.INVALID_ARGUMENT, f"the metadata needs {STORE_ID}")
+        if (store := self._stores.get(name)) is None:
+            raise RpcError(Status.NOT_FOUND, "unknown store")
+        return store
+
+
+class _Writer:
+    """One blob on its way: what was announced of it, and what has come. Blocks."""
+
+    def __init__(self, store: OciLayout, ingest: Ingest) -> None:
+        self._store = store
+        self._ingest = ingest
+        self._total = 0
+        self._expected: Digest | None = None
+
+    def take(self, request: WriteContentRequest) -> WriteContentResponse:
+        """Do what a request asks for."""
+        self._note(request)
+        match request.action:
+            case WriteAction.STAT:
+                pass
+            case WriteAction.WRITE:
+                self._add(request)
+            case WriteAction.COMMIT:
+                self._add(request)
+                self._ingest.commit(self._total, self._expected)
+            case unknown:
+                raise RpcError(Status.INVALID_ARGUMENT, f"unknown action {int(unknown)}")
+        return WriteContentResponse(
+            action=request.action,
+            started_at=_timestamp(self._ingest.started),
+            updated_at=_timestamp(self._ingest.updated),
+            offset=self._ingest.offset,
+            total=self._total,
+            digest=str(self._ingest.digest(self._algorithm)),
+        )
+
+    def close(self) -> None:
+        """Let go of the blob; what came of it stays, if it is not whole."""
+        self._ingest.close(self._total)
+
+    @property
+    def _algorithm(self) -> str:
+        return self._expected.algorithm if self._expected else ""
+
+    def _note(self, request: WriteContentRequest) -> None:
+        """Remember what a request says of the whole blob; one that is there already is not wanted again."""
+        if request.total < 0 or request.offset < 0:
+            raise RpcError(Status.INVALID_ARGUMENT, "a size or an offset is negative")
+        self._total = request.total or self._total
+        if request.expected:
+            self._expected = _digest(request.expected)
+            if self._store.has(self._expected):
+                self._ingest.discard()
+                raise BlobExistsError
+
+    def _add(self, request: WriteContentRequest) -> None:
+        held = self._ingest.offset
+        if request.offset not in (0, held):
+            raise RpcError(Status.OUT_OF_RANGE, f"a write at {request.offset} must be at {held}, where the blob ends")
+        if request.offset == 0 and held:
+            self._ingest.restart()
+        if request.data:
+            self._ingest.write(request.data, self._algorithm)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say what happened to a blob in the daemon's terms."""
+    try:
+        yield
+    except BlobExistsError:
+        raise RpcError(Status.ALREADY_EXISTS, "the blob exists") from None
+    except BlobMismatchError as error:
+        raise RpcError(Status.FAILED_PRECONDITION, str(error)) from None
+    except RefLockedError:
+        # The daemon tries again for ever, so this is for what passes, and for nothing else.
+        raise RpcError(Status.UNAVAILABLE, "the ref is being written by another call") from None
+
+
+def _digest(text: str) -> Digest:
+    if (digest := Digest.parse(text)) is None:
+        raise RpcError(Status.INVALID_ARGUMENT, "this is no digest of a known kind")
+    return digest
+
+
+def _opened(store: OciLayout, digest: Digest) -> int:
+    if (descriptor := store.open_blob(digest)) is None:
+        raise RpcError(Status.NOT_FOUND, f"content {digest}: not found")
+    return descriptor
+
+
+def _info(store: OciLayout, digest: Digest) -> Info:
+    descriptor = _opened(store, digest)
+    try:
+        found = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    written = _timestamp(found.st_mtime_ns)
+    return Info(digest=str(digest), size=found.st_size, created_at=written, updated_at=written)
+
+
+def _open_window(store: OciLayout, request: ReadContentRequest) -> tuple[int, int, int]:
+    """Open a blob; returns its descriptor, and where the part that was asked for starts and ends.
+
+    A part may go beyond the end of the blob, and begin right there; no size means all of the rest.
+    """
+    descriptor = _opened(store, _digest(request.digest))
+    size = os.fstat(descriptor).st_size
+    start = max(request.offset, 0)
+    if start > size:
+        os.close(descriptor)
+        raise RpcError(Status.OUT_OF_RANGE, f"the blob has {size} bytes")
+    return descriptor, start, min(start + request.size, size) if request.size > 0 else size
+
+
+def _read_at(descriptor: int, offset: int, size: int) -> bytes:
+    data = os.pread(descriptor, size, offset)
+    if len(data) < size:
+        # Less would pass for the end.
+        raise RpcError(Status.DATA_LOSS, "the blob has become shorter")
+    return data
+
+
+def _timestamp(nanoseconds: int) -> Timestamp:
+    return Timestamp(seconds=nanoseconds // 1_000_000_000, nanos=nanoseconds % 1_000_000_000)

@@ -1,0 +1,142 @@
+"""Docker's credential helpers: programs that keep the passwords of registries.
+
+What a helper prints is a secret or may hold one, so no error shows any of it.
+
+Source: docker/docker-credential-helpers:client/client.go, credentials/credentials.go.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from buildkit_session.errors import InputError
+from buildkit_session.services.auth import Credentials
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anyio.abc import Process
+
+__all__ = ["ask_helper", "find_helper"]
+
+PATIENCE: Final = 50.0
+"""Seconds that a helper may take: it may ask its user, and newer daemons wait for 60."""
+
+MAX_OUTPUT: Final = 256 * 1024
+"""Bytes that a helper may print; a token has a few thousand."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+
+# Of the version 0.1 on, and in no other words: this is the protocol.
+_NOT_FOUND: Final = b"credentials not found in native keychain"
+
+_TOKEN: Final = "<token>"  # noqa: S105 - a user's name that says what the secret is
+
+
+def find_helper(suffix: str, environ: Mapping[str, str]) -> str | None:
+    """Return the path of ``docker-credential-<suffix>``, ``None`` if it is not there.
+
+    Relative directories of the search path are passed over: the current one may be a stranger's build context.
+
+    Raises:
+        InputError: the suffix could lead elsewhere.
+    """
+    if not _NAME.fullmatch(suffix):
+        raise InputError(f"{suffix!r} is not the name of a credential helper: correct docker's config.json")
+    directories = [path for path in environ.get("PATH", os.defpath).split(os.pathsep) if os.path.isabs(path)]
+    return shutil.which(f"docker-credential-{suffix}", path=os.pathsep.join(directories)) if directories else None
+
+
+async def ask_helper(
+    suffix: str, key: str, environ: Mapping[str, str], *, patience: float = PATIENCE
+) -> Credentials | None:
+    """Ask a helper for the credentials it keeps under ``key``, ``None`` if it has none.
+
+    A helper that does not answer is killed, with what it has started; so is one whose call is cancelled.
+
+    Args:
+        suffix: of the program's name.
+        key: the registry as docker's config.json spells it.
+        environ: passed on to the helper; its ``PATH`` says where to look for it.
+        patience: seconds.
+
+    Raises:
+        InputError: the helper is missing, failed, or answered with something else.
+    """
+    program = await anyio.to_thread.run_sync(find_helper, suffix, environ)
+    name = f"docker-credential-{suffix}"
+    if program is None:
+        raise InputError(f"{name} is not installed, but docker's config.json names it for {key}")
+    try:
+        with anyio.fail_after(patience):
+            status, printed = await _run(program, key.encode(), environ)
+    except TimeoutError:
+        raise InputError(f"{name} gave no answer for {key} within {patience:g} s") from None
+    except OSError as error:
+        raise InputError(f"{name} cannot be run: {error.strerror}") from error
+    if len(printed) > MAX_OUTPUT:
+        raise InputError(f"{name} printed more than {MAX_OUTPUT} bytes for {key}")
+    if status != 0:
+        if printed.strip() == _NOT_FOUND:
+            return None
+        raise InputError(f"{name} failed for {key} with status {status}: run '{name} get' to see why")
+    return _credentials(printed, f"{name} did not answer for {key} as a credential helper does")
+
+
+async def _run(program: str, request: bytes, environ: Mapping[str, str]) -> tuple[int, bytes]:
+    """Run ``program get``; returns its exit status and what it printed, but little more than ``MAX_OUTPUT`` bytes."""
+    process = await anyio.open_process(
+        [program, "get"], stderr=subprocess.DEVNULL, env=dict(environ), start_new_session=True
+    )
+    try:
+        printed = await _converse(process, request)
+        if len(printed) > MAX_OUTPUT:
+            return 0, printed
+        return await process.wait(), printed
+    finally:
+        with anyio.CancelScope(shield=True):
+            # Of a helper that has ended nothing is killed: it may have started the agent that keeps the passwords.
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            await process.aclose()
+
+
+async def _converse(process: Process, request: bytes) -> bytes:
+    assert process.stdin is not None  # noqa: S101 - pipes are the default
+    assert process.stdout is not None  # noqa: S101
+    # One that ends without reading its input has its say in its output.
+    with suppress(OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
+        await process.stdin.send(request)
+        await process.stdin.aclose()
+    printed = bytearray()
+    async for piece in process.stdout:
+        printed += piece
+        if len(printed) > MAX_OUTPUT:
+            break
+    return bytes(printed)
+
+
+def _credentials(printed: bytes, complaint: str) -> Credentials | None:
+    try:
+        answer = json.loads(printed)
+    except ValueError:
+        raise InputError(complaint) from None  # the decoder's own error holds all of it
+    if not isinstance(answer, dict):
+        raise InputError(complaint)
+    fields = {str(name).lower(): value for name, value in answer.items()}
+    username, secret = fields.get("username", ""), fields.get("secret", "")
+    if not isinstance(username, str) or not isinstance(secret, str):
+        raise InputError(complaint)
+    if not secret:
+        return None
+    return Credentials(identity_token=secret) if username == _TOKEN else Credentials(username, secret)
