@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from buildkit_session.errors import InputError
-from buildkit_session.services.auth import Credentials
+from buildkit_session.services.credentials import Credentials
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
