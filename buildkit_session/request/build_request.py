@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 from buildkit_session import arguments
+from buildkit_session.engine.subrequest import Call
 from buildkit_session.errors import InputError
 from buildkit_session.request import secret as secrets_of
 from buildkit_session.request import ssh as ssh_of
 from buildkit_session.request.annotation import read_annotations
 from buildkit_session.request.attestation import read_attestations
 from buildkit_session.request.cache import parse_cache_from, parse_cache_to, with_inline
-from buildkit_session.request.call import CallRequest
 from buildkit_session.request.call import parse as parse_call
 from buildkit_session.request.entitlement import read_entitlements
 from buildkit_session.request.extra_host import read_extra_hosts
@@ -96,7 +96,7 @@ class BuildRequest:
     allow: tuple[str, ...] = ()
     cache_from: tuple[CacheEntry, ...] = ()
     cache_to: tuple[CacheEntry, ...] = ()
-    call: CallRequest | None = None
+    call: Call | None = None
     cgroup_parent: str = ""
     network: str = ""
     no_cache: bool = False
@@ -126,7 +126,7 @@ class BuildRequest:
         allow: Texts = (),
         cache_from: Caches = (),
         cache_to: Caches = (),
-        call: str | CallRequest | None = None,
+        call: str | Call | None = None,
         cgroup_parent: str | None = None,
         network: str | None = None,
         no_cache: bool = False,
@@ -193,7 +193,7 @@ class BuildRequest:
             allow=read_entitlements(allow),
             cache_from=_read_caches("cache_from", cache_from, parse_cache_from),
             cache_to=with_inline(_read_caches("cache_to", cache_to, parse_cache_to), arguments_of_build),
-            call=parse_call(_text("call", call)) if not isinstance(call, CallRequest) else call,
+            call=parse_call(_text("call", call)) if not isinstance(call, Call) else call,
             cgroup_parent=_text("cgroup_parent", cgroup_parent),
             network=arguments.network(network),
             no_cache=no_cache,

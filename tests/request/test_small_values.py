@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from buildkit_session.engine.build_params import Ulimit
+from buildkit_session.engine.subrequest import Call
 from buildkit_session.errors import InputError
 from buildkit_session.request import call, extra_host, ulimit
 from buildkit_session.request.annotation import needs_index, read_annotations
-from buildkit_session.request.call import CallRequest
 from buildkit_session.request.entitlement import read_entitlements
 from buildkit_session.request.environment import is_on
 from buildkit_session.request.extra_host import read_extra_hosts
@@ -181,13 +181,16 @@ def test_annotations_that_cannot_be(given: object, message: str) -> None:
     [
         ("", None),
         ("build", None),
-        ("check", CallRequest("lint")),
-        ("outline,format=json", CallRequest("outline", "json")),
-        ("format=json,targets,ignorestatus=true", CallRequest("targets", "json", ignore_status=True)),
-        ("subrequests.describe", CallRequest("subrequests.describe")),
+        ("build,format=json", None),
+        ("check", Call("lint")),
+        ("check,ignorestatus=0", Call("lint")),
+        ('"targets"', Call("targets")),
+        ("outline,format=json", Call("outline", "json")),
+        ("format=json,targets,ignorestatus=true", Call("targets", "json", ignore_status=True)),
+        ("subrequests.describe", Call("subrequests.describe")),
     ],
 )
-def test_questions(text: str, expected: CallRequest | None) -> None:
+def test_questions(text: str, expected: Call | None) -> None:
     assert call.parse(text) == expected
 
 
@@ -198,21 +201,13 @@ def test_questions(text: str, expected: CallRequest | None) -> None:
         ("check,color=1", "invalid print field: color=1"),
         ("check,ignorestatus=maybe", "invalid ignorestatus print value: maybe"),
         ("format=json", "names no method"),
+        (",", "names no method"),
+        ('"', "misplaced quote in call"),
     ],
 )
 def test_questions_that_cannot_be(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         call.parse(text)
-
-
-def test_a_question_joins_what_the_frontend_must_be_able_to_do() -> None:
-    subrequests = "moby.buildkit.frontend.subrequests+forward"
-    assert CallRequest("lint").attributes({"a": "b"}) == {
-        "a": "b",
-        "frontend.caps": subrequests,
-        "requestid": "frontend.lint",
-    }
-    assert CallRequest("lint").attributes({"frontend.caps": "x"})["frontend.caps"] == f"x,{subrequests}"
 
 
 @pytest.mark.parametrize(("value", "default", "expected"), [("1", False, True), ("0", True, False), ("x", True, True)])
