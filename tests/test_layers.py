@@ -28,7 +28,16 @@ PLACES = {
     **dict.fromkeys(("excerpt", "printable", "quantity", "source", "supervision", "truth"), "errors"),
 }
 
-PURE = ["http2/core.py", "http2/events.py", "http2/fields.py", "http2/gate.py", "grpc/envelope.py", "grpc/status.py"]
+PURE = [
+    "http2/client_core.py",
+    "http2/core.py",
+    "http2/events.py",
+    "http2/fields.py",
+    "http2/gate.py",
+    "grpc/envelope.py",
+    "grpc/outcome.py",
+    "grpc/status.py",
+]
 IMPURE = {"anyio", "asyncio", "aiohttp", "socket", "time", "os", "threading"}
 
 

@@ -1,7 +1,7 @@
-"""``buildkit-session build``: its flags, their meaning, and the order of what happens.
+"""``buildkit-session build``: the meaning of its flags.
 
-The meaning of every flag is that of ``docker buildx build``. This module is imported for ``--help`` as well, so it
-imports nothing that is slow; the build itself is in :mod:`buildkit_session.cli.building`.
+That is, for every flag, the one it has for ``docker buildx build``. This module is imported for ``--help`` as well, so
+it imports nothing that is slow; the build itself is in :mod:`buildkit_session.cli.building`.
 """
 
 from __future__ import annotations
@@ -9,58 +9,26 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from buildkit_session import output
+from buildkit_session.cli.build_flags import FLAGS, WARNED
+from buildkit_session.cli.console import Console
+from buildkit_session.cli.displays import MODES
 from buildkit_session.cli.failure import FAILURE, explain, report
-from buildkit_session.cli.flags import Flag
-from buildkit_session.errors import InputError, SessionError, UnsupportedError
+from buildkit_session.errors import InputError, SessionError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from buildkit_session.cli.flags import CommandLine
+    from buildkit_session.output import Output
+    from buildkit_session.request.keywords import BuildKeywords
 
-__all__ = ["FLAGS", "FLAGS_LATER", "USAGE", "BuildOptions", "read_options", "run"]
+__all__ = ["FLAGS", "USAGE", "BuildOptions", "read_options", "run"]
 
-USAGE = "build [OPTIONS] PATH"
-FLAGS = (
-    Flag("build-arg", "Set a build-time variable; without =VALUE it is taken from the environment", "NAME[=VALUE]"),
-    Flag("file", "Name of the Dockerfile (default: PATH/Dockerfile)", "PATH", short="f"),
-    Flag("iidfile", "Write the image ID to a file", "FILE"),
-    Flag("label", "Set metadata for an image", "NAME[=VALUE]"),
-    Flag("network", "Networking mode of RUN: default, none or host", "MODE"),
-    Flag("no-cache", "Do not use cache when building the image"),
-    Flag(
-        "output",
-        "Where the result goes: a directory, '-' for a tar archive on standard output, or type=local|tar|image with "
-        "dest=PATH and attributes (default: an image in the Engine)",
-        "OUTPUT",
-        short="o",
-    ),
-    Flag("platform", "Target platform, such as linux/arm64", "PLATFORM"),
-    Flag(
-        "progress",
-        "Type of progress: auto, plain, quiet or none; auto is BUILDKIT_PROGRESS or plain",
-        "TYPE",
-    ),
-    Flag("pull", "Always attempt to pull all referenced images"),
-    Flag("quiet", "Suppress the progress and print the image ID", short="q"),
-    Flag("tag", "Name of the image, and its tag", "NAME[:TAG]", short="t"),
-    Flag("target", "Target build stage", "STAGE"),
-)
-# Flags of ``docker buildx build`` that have no meaning here yet, and so are no typing errors.
-FLAGS_LATER = frozenset(
-    {
-        *("add-host", "allow", "annotation", "attest", "builder", "build-context", "cache-from", "cache-to", "call"),
-        *("cgroup-parent", "check", "load", "metadata-file", "no-cache-filter", "provenance", "push", "sbom", "secret"),
-        *("shm-size", "ssh", "ulimit"),
-    }
-)
-_PROGRESS = frozenset({"plain", "quiet", "none"})
-_PROGRESS_LATER = frozenset({"tty", "rawjson"})
-_NETWORKS = frozenset({"default", "none", "host"})
-_SOURCE_DATE_EPOCH = "SOURCE_DATE_EPOCH"
+USAGE = "build [OPTIONS] PATH | URL | -"
+
+_SOURCE_DATE_EPOCH: Final = "SOURCE_DATE_EPOCH"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,42 +36,42 @@ class BuildOptions:
     """What the command line asks for.
 
     Attributes:
-        context: the directory to build.
-        address: of the Engine, or ``None`` to look for it.
-        progress: ``plain``, ``quiet`` or ``none``.
+        context: a directory, a URL or ``-``.
+        address: of the daemon, or ``None`` to look for it.
+        builder: the name of a builder, or ``None``.
+        file: the Dockerfile, if it is not the usual one.
+        keywords: what is built, as for :meth:`Client.build`.
+        outputs: those of ``keywords``.
+        call: the question to ask in place of a build, or empty.
+        iidfile: where the image's id goes.
+        metadata_file: where everything about the result goes.
+        progress: one of the modes of :mod:`~buildkit_session.cli.displays`.
         prints_id: whether the image id goes to standard output.
+        fills_stdout: whether an archive or a listing goes to standard output, where an id would damage it.
         debug: whether errors show their traceback.
     """
 
     context: str
     address: str | None
+    builder: str | None
     file: str | None
-    tags: Sequence[str]
-    target: str | None
-    build_args: Mapping[str, str]
-    labels: Mapping[str, str]
-    no_cache: bool
-    pull: bool
-    network: str | None
-    platforms: Sequence[str]
-    outputs: Sequence[output.Output]
+    keywords: BuildKeywords
+    outputs: Sequence[Output]
+    call: str
     iidfile: Path | None
+    metadata_file: Path | None
     progress: str
     prints_id: bool
+    fills_stdout: bool
     debug: bool
-
-    @property
-    def fills_stdout(self) -> bool:
-        """Whether an archive or a listing goes to standard output, where an id would damage it."""
-        return any(
-            isinstance(out, output.ListingOutput) or (isinstance(out, output.TarOutput) and out.dest is None)
-            for out in self.outputs
-        )
 
 
 def run(line: CommandLine) -> int:
     """Run the command and return its exit code."""
     debug = line.is_set("debug")
+    for flag in WARNED:
+        if line.all(flag.name):
+            Console.messages().write(f"WARNING: {flag.name} flag is ignored\n")
     try:
         options = read_options(line, os.environ)
         _remove_old_id(options)
@@ -124,62 +92,80 @@ def read_options(line: CommandLine, environ: Mapping[str, str]) -> BuildOptions:
 
     Raises:
         InputError: a value is not one of those allowed, or two flags contradict each other.
-        UnsupportedError: docker could do it, this version cannot.
     """
-    prints_id, progress = _read_progress(line, environ)
-    iidfile = line.last("iidfile")
+    from buildkit_session.local_output import ListingOutput  # noqa: PLC0415 - --help does not need all this
+    from buildkit_session.request.build_request import BuildRequest  # noqa: PLC0415
+    from buildkit_session.request.outputs import read_outputs  # noqa: PLC0415
+
+    prints_id, progress = _read_progress(line)
+    outputs = read_outputs(line.all("output"))
+    keywords = _read_keywords(line, environ, outputs)
+    BuildRequest.of(**keywords)  # mistakes come to light before anything is touched
     return BuildOptions(
-        context=_not_stdin(line.operands[0], "the build context"),
+        context=line.operands[0],
         address=line.last("host"),
-        file=_not_stdin(file, "the Dockerfile") if (file := line.last("file")) else None,
-        tags=line.all("tag"),
-        target=line.last("target") or None,
-        build_args=_read_build_args(line.all("build-arg"), environ),
-        labels=dict(_key_value(text) for text in line.all("label")),
-        no_cache=line.is_set("no-cache"),
-        pull=line.is_set("pull"),
-        network=_read_network(line.last("network")),
-        platforms=_read_platforms(line.all("platform"), environ),
-        outputs=[output.parse(text) for text in line.all("output")],
-        iidfile=Path(iidfile) if iidfile else None,
+        builder=line.last("builder"),
+        file=line.last("file") or None,
+        keywords=keywords,
+        outputs=outputs,
+        call="check" if line.is_set("check") else line.last("call") or line.last("print") or "",
+        iidfile=_path(line.last("iidfile")),
+        metadata_file=_path(line.last("metadata-file")),
         progress=progress,
         prints_id=prints_id,
+        fills_stdout=any(getattr(out, "to_stdout", False) or isinstance(out, ListingOutput) for out in outputs),
         debug=line.is_set("debug"),
     )
 
 
-def _read_progress(line: CommandLine, environ: Mapping[str, str]) -> tuple[bool, str]:
-    """Return whether the image id is printed, and the kind of progress.
+def _read_keywords(line: CommandLine, environ: Mapping[str, str], outputs: Sequence[Output]) -> BuildKeywords:
+    platform = environ.get("DOCKER_DEFAULT_PLATFORM", "")
+    return {
+        "tags": line.all("tag"),
+        "target": line.last("target") or None,
+        "build_args": _read_build_args(line.all("build-arg"), environ),
+        "build_contexts": line.all("build-context"),
+        "labels": dict(_key_value(text) for text in line.all("label")),
+        "annotations": line.all("annotation"),
+        "attests": line.all("attest"),
+        "sbom": line.last("sbom"),
+        "provenance": line.last("provenance"),
+        "add_hosts": list(_read_hosts(line.all("add-host"))),
+        "allow": line.all("allow"),
+        "cache_from": line.all("cache-from"),
+        "cache_to": line.all("cache-to"),
+        "cgroup_parent": line.last("cgroup-parent"),
+        "network": line.last("network"),
+        "no_cache": line.is_set("no-cache"),
+        "no_cache_filter": [stage for text in line.all("no-cache-filter") for stage in text.split(",")],
+        "platforms": line.all("platform") or ([platform] if platform else []),
+        "pull": line.is_set("pull"),
+        "push": line.is_set("push"),
+        "load": line.is_set("load"),
+        "shm_size": line.last("shm-size"),
+        "ulimits": line.all("ulimit"),
+        "outputs": outputs,
+        "secrets": line.all("secret"),
+        "ssh": line.all("ssh"),
+    }
+
+
+def _read_progress(line: CommandLine) -> tuple[bool, str]:
+    """Return whether the image id is printed, and the mode of the display.
 
     The id is printed for the flags alone: with ``BUILDKIT_PROGRESS=quiet`` buildx prints nothing.
     """
     given = line.last("progress") or "auto"
-    if line.is_set("quiet"):
-        if given not in {"auto", "quiet", "none"}:
-            raise InputError(f"progress={given} and quiet cannot be used together")
-        return True, "none" if given == "none" else "quiet"
-    if given != "auto":
-        return given == "quiet", _known_progress(given)
-    wanted = environ.get("BUILDKIT_PROGRESS") or "auto"
-    # A preference for all tools must not stop this one for want of a terminal display.
-    return False, "plain" if wanted in {"auto", "tty"} else _known_progress(wanted)
+    if given not in MODES:
+        raise InputError(f"invalid progress mode {given}; use {', '.join(MODES[:-1])} or {MODES[-1]}")
+    if not line.is_set("quiet"):
+        return given == "quiet", given
+    if given not in {"auto", "quiet", "none"}:
+        raise InputError(f"progress={given} and quiet cannot be used together")
+    return True, "none" if given == "none" else "quiet"
 
 
-def _known_progress(mode: str) -> str:
-    if mode in _PROGRESS_LATER:
-        raise UnsupportedError(f"progress mode {mode} is not supported yet; use auto, plain, quiet or none")
-    if mode not in _PROGRESS:
-        raise InputError(f"invalid progress mode {mode}; use auto, plain, quiet or none")
-    return mode
-
-
-def _not_stdin(path: str, what: str) -> str:
-    if path == "-":
-        raise UnsupportedError(f"reading {what} from standard input is not supported yet; name a path")
-    return path
-
-
-def _read_build_args(given: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
+def _read_build_args(given: Sequence[str], environ: Mapping[str, str]) -> dict[str, str | None]:
     # One date makes every layer reproducible, so docker passes this variable on without being asked.
     names = [_SOURCE_DATE_EPOCH, *given]
     resolved = (text if "=" in text else f"{text}={environ[text]}" for text in names if "=" in text or text in environ)
@@ -193,22 +179,22 @@ def _key_value(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _read_network(mode: str | None) -> str | None:
-    if mode is not None and mode not in _NETWORKS:
-        raise InputError(f'network mode "{mode}" not supported by buildkit; use default, none or host')
-    return mode
+def _read_hosts(given: Sequence[str]) -> Iterator[str]:
+    from buildkit_session.request.extra_host import split_flag  # noqa: PLC0415 - as above
+
+    for text in given:
+        yield from split_flag(text)
 
 
-def _read_platforms(given: Sequence[str], environ: Mapping[str, str]) -> list[str]:
-    texts = given or [environ.get("DOCKER_DEFAULT_PLATFORM", "")]
-    return [name.strip() for text in texts for name in text.split(",") if name.strip()]
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None
 
 
 def _remove_old_id(options: BuildOptions) -> None:
     """Remove what an earlier build wrote, so that a failed build leaves no id behind."""
     if options.iidfile is None:
         return
-    if any(not isinstance(out, output.ImageOutput) for out in options.outputs):
+    if any(out.exporter[0] in {"local", "tar"} for out in options.outputs):
         raise InputError("local and tar exporters are incompatible with image ID file")
     try:
         options.iidfile.unlink(missing_ok=True)

@@ -18,12 +18,16 @@ import anyio.to_thread
 
 from buildkit_session import connect, output
 from buildkit_session.cli import exports, interruption
+from buildkit_session.cli.build_settings import read_settings
 from buildkit_session.cli.console import Console, StreamLostError
-from buildkit_session.cli.displays import choose_display
-from buildkit_session.cli.failure import FAILURE, SUCCESS, explain, report
+from buildkit_session.cli.displays import choose_display, choose_mode
+from buildkit_session.cli.failure import FAILURE, SUCCESS, excerpts, exit_code, explain, report
 from buildkit_session.cli.interruption import SignalError
+from buildkit_session.engine.atomic_file import write_whole
 from buildkit_session.engine.events import Vertex
+from buildkit_session.engine.metadata_file import metadata, metadata_json
 from buildkit_session.errors import BuildError, InputError, SessionError
+from buildkit_session.services.docker_config import DockerConfig
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable
@@ -55,27 +59,23 @@ def run(options: BuildOptions) -> int:
         return _on_interrupt(error, options, screen)
     except SessionError as error:
         screen.close(error if isinstance(error, BuildError) else None)
+        Console.messages().write(excerpts(error))
         report(explain(error, debug=options.debug))
-        return FAILURE
+        return exit_code(error)
     screen.close(None)
     return _deliver(result, options)
 
 
 async def _build(options: BuildOptions, screen: _Screen) -> BuildResult:
+    settings = await anyio.to_thread.run_sync(read_settings, options)
     async with (
-        connect(options.address) as client,
+        connect(options.address, credentials=DockerConfig()) as client,
         client.start(
             options.context,
             file=options.file,
-            tags=options.tags,
-            target=options.target,
-            build_args=options.build_args,
-            labels=options.labels,
-            no_cache=options.no_cache,
-            pull=options.pull,
-            network=options.network,
-            platforms=options.platforms,
-            outputs=options.outputs,
+            proxies=settings.proxies,
+            frontend_attrs=settings.frontend_attrs,
+            **options.keywords,
         ) as build,
     ):
         await screen.follow(build)
@@ -84,7 +84,14 @@ async def _build(options: BuildOptions, screen: _Screen) -> BuildResult:
 
 def _display(options: BuildOptions) -> Display:
     terminal = Console.messages().is_terminal
-    return choose_display(options.progress, terminal=terminal, environ=os.environ, debug=options.debug)
+    return choose_display(_mode(options), terminal=terminal, environ=os.environ, debug=options.debug)
+
+
+def _mode(options: BuildOptions) -> str:
+    terminal = Console.messages().is_terminal
+    if options.debug and options.progress == "auto":
+        return "plain"  # the debug log goes to the same terminal
+    return choose_mode(options.progress, terminal=terminal, environ=os.environ)
 
 
 class _Screen:
@@ -179,16 +186,25 @@ def _partial_result(options: BuildOptions, screen: _Screen) -> str:
 
 
 def _deliver(result: BuildResult, options: BuildOptions) -> int:
-    if options.iidfile is not None and result.image_id is not None:
-        try:
-            options.iidfile.write_text(result.image_id, encoding="ascii")
-        except OSError as error:
-            report(f"writing image ID file: {options.iidfile}: {error.strerror}")
-            return FAILURE
-    if options.progress == "plain":
+    try:
+        _write_files(result, options)
+    except OSError as error:
+        report(f"writing {error.filename}: {error.strerror}")
+        return FAILURE
+    for warning in result.warnings:
+        Console.messages().write(f"WARNING: {warning}\n")
+    if _mode(options) in {"plain", "tty"}:
         Console.messages().write("".join(map(exports.notice, result.exports)))
     Console.output().write("".join(map(exports.listing, result.exports)))
     # Without an image the line is empty, as buildx has it; but nothing may follow an archive.
     if options.prints_id and not options.fills_stdout:
         Console.output().write(f"{result.image_id or ''}\n")
     return SUCCESS
+
+
+def _write_files(result: BuildResult, options: BuildOptions) -> None:
+    if options.iidfile is not None and result.image_id is not None:
+        write_whole(options.iidfile, result.image_id.encode("ascii"))
+    if options.metadata_file is not None:
+        ref = f"default/default/{result.ref}" if result.ref else ""
+        write_whole(options.metadata_file, metadata_json(metadata(result.metadata, ref=ref)))

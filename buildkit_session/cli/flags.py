@@ -43,12 +43,14 @@ class Flag:
         help: what it does, for ``--help``.
         value: what ``--help`` calls its value; empty for a switch.
         short: one letter, or empty.
+        hidden: whether ``--help`` leaves it out.
     """
 
     name: str
     help: str
     value: str = ""
     short: str = ""
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +165,10 @@ class _Parser:
 
 def describe(flags: Sequence[Flag], *, width: int = 80) -> str:
     """Format the flags for ``--help``, one below the other, the explanations in a column of their own."""
-    heads = {flag.name: _head(flag) for flag in flags}
+    shown = [flag for flag in flags if not flag.hidden]
+    heads = {flag.name: _head(flag) for flag in shown}
     column = max(map(len, heads.values())) + 3
-    return "\n".join(line for flag in flags for line in _rows(heads[flag.name], flag.help, column, width))
+    return "\n".join(line for flag in shown for line in _rows(heads[flag.name], flag.help, column, width))
 
 
 def _head(flag: Flag) -> str:

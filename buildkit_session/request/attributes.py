@@ -2,11 +2,12 @@
 
 Everything here is pure: what depends on the session, the daemon or the environment is an argument.
 
-Source: docker/buildx:build/opt.go (toSolveOpt, loadInputs), 0.29.1.
+Source: docker/buildx:build/opt.go (toSolveOpt, loadInputs), 0.29.1; moby/buildkit:client/solve.go (parseCacheOptions).
 """
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Final
 
 from buildkit_session.request import extra_host, ulimit
@@ -18,9 +19,10 @@ from buildkit_session.request.remote_context import GitSource, parse_git
 from buildkit_session.truth import TRUE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from buildkit_session.request.build_request import BuildRequest
+    from buildkit_session.request.cache import CacheEntry
 
 __all__ = ["entitlements", "frontend_attributes", "proxy_build_args"]
 
@@ -46,6 +48,7 @@ def frontend_attributes(
     docker_driver: bool,
     environ: Mapping[str, str],
     attestations_supported: bool = False,
+    cache_imports: Iterable[CacheEntry] | None = None,
     context_attrs: Mapping[str, str] | None = None,
     host_gateway: str | None = None,
     multi_platform: bool = False,
@@ -59,6 +62,8 @@ def frontend_attributes(
         docker_driver: whether the daemon is an Engine.
         environ: may hold ``SOURCE_DATE_EPOCH`` and ``BUILDX_NO_DEFAULT_ATTESTATIONS``.
         attestations_supported: by the daemon and its image store.
+        cache_imports: what the daemon is asked to take cache from, where that is not the request's own list: local
+            caches that are there, with their digests, and what the environment has filled in.
         context_attrs: what the inputs of the build add or replace: ``context``, ``dockerfilekey``, ``context:NAME`` of
             a layout.
         host_gateway: the address that ``host-gateway`` stands for.
@@ -90,6 +95,9 @@ def frontend_attributes(
         **_contexts(request),
         **inputs,
     }
+    imports = [*(request.cache_from if cache_imports is None else cache_imports)]
+    if imports:
+        attrs["cache-imports"] = _cache_imports(imports)
     if caps := _caps(request, inputs.get("context", "")):
         attrs["frontend.caps"] = ",".join(sorted(caps))
     return frontend, attrs
@@ -151,6 +159,15 @@ def _texts(request: BuildRequest, *, docker_driver: bool) -> dict[str, str]:
 def _contexts(request: BuildRequest) -> dict[str, str]:
     told = {name: option(name, context) for name, context in request.build_contexts.items()}
     return {f"context:{name}": value for name, value in told.items() if value is not None}
+
+
+def _cache_imports(entries: Iterable[CacheEntry]) -> str:
+    """Say what the build itself is told too, for frontends that start builds of their own."""
+    shown = [
+        {"Type": entry.type, **({"Attrs": dict(sorted(entry.attrs.items()))} if entry.attrs else {})}
+        for entry in entries
+    ]
+    return json.dumps(shown, separators=(",", ":"), ensure_ascii=False)
 
 
 def _caps(request: BuildRequest, context: str) -> set[str]:
