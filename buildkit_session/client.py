@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from inspect import isawaitable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import anyio
@@ -20,30 +19,30 @@ from buildkit_session.context import open_directories
 from buildkit_session.engine.contexts import find_endpoint
 from buildkit_session.engine.daemon import Daemon
 from buildkit_session.engine.hijack import hijack
-from buildkit_session.errors import InputError, LocalProtocolError, UnsupportedError
-from buildkit_session.inputs import prepared
+from buildkit_session.errors import InputError, LocalProtocolError
+from buildkit_session.inputs import MAX_DOCKERFILE, prepared
+from buildkit_session.offer import make_session, make_targets
 from buildkit_session.request.build_request import BuildRequest
 from buildkit_session.request.outputs import default_outputs, sent
-from buildkit_session.services.filesend import FileSend
 from buildkit_session.services.filesync import FileSync
-from buildkit_session.session import Session, shared_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from types import TracebackType
 
-    from buildkit_session.build import Target
+    from buildkit_session.answer import CallAnswer
     from buildkit_session.content_stores import ContentStores
     from buildkit_session.engine.address import Endpoint
     from buildkit_session.engine.client import EngineClient
     from buildkit_session.engine.daemon import DaemonInfo, Way
     from buildkit_session.engine.events import ProgressEvent
+    from buildkit_session.engine.question import Question
+    from buildkit_session.engine.subrequest import Call
     from buildkit_session.http2.connection import Connection
     from buildkit_session.inputs import ContextLike, Inputs
-    from buildkit_session.output import Output
     from buildkit_session.request.keywords import BuildKeywords
-    from buildkit_session.services import Service
     from buildkit_session.services.auth import CredentialSource
+    from buildkit_session.session import Session
 
 __all__ = ["Client", "connect"]
 
@@ -140,6 +139,82 @@ class Client:
         Leaving the block before the build has ended cancels the daemon's build.
         """
         request = BuildRequest.of(**keywords)
+        run = self._run(context, file, request, proxies=proxies, frontend_attrs=frontend_attrs)
+        async with run as build:
+            yield build
+
+    async def call(
+        self,
+        context: ContextLike = ".",
+        *,
+        call: str | Call,
+        file: str | os.PathLike[str] | None = None,
+        on_event: Callable[[ProgressEvent], object] | None = None,
+        proxies: Mapping[str, str] | None = None,
+        frontend_attrs: Mapping[str, str] | None = None,
+        **keywords: Unpack[BuildKeywords],
+    ) -> CallAnswer:
+        """Ask the frontend something about a Dockerfile in place of a build.
+
+        Args:
+            context: as for :meth:`build`, and so are all others but ``call``. What concerns the result of a build,
+                such as ``outputs`` and ``cache_to``, is left out of account.
+            call: ``check``, ``outline``, ``targets``, or what else the frontend knows
+                (``subrequests.describe`` tells), as for ``--call``.
+            file: the Dockerfile.
+            on_event: gets the progress.
+            proxies: build arguments for proxies.
+            frontend_attrs: further attributes of the frontend.
+            keywords: all else.
+
+        Raises:
+            UnsupportedError: the frontend does not know this question, or knows none; or the way to the daemon is
+                ``build``.
+            SessionError: others, as for :meth:`build`; a Dockerfile that cannot be read is a ``BuildError``, except
+                for ``check``, which reports it.
+        """
+        from buildkit_session.answer import call_answer  # noqa: PLC0415 - builds do without all of these
+        from buildkit_session.engine.question import Question  # noqa: PLC0415
+        from buildkit_session.engine.subrequest import dockerfile_name  # noqa: PLC0415
+
+        request = replace(BuildRequest.of(call=call, **keywords), outputs=(output.cacheonly(),), cache_to=())
+        if request.call is None:
+            raise InputError(f"{call!r} asks for a build: use build(), or call='check', 'outline' or 'targets'")
+        question = Question(request.call)
+        run = self._run(context, file, request, proxies=proxies, frontend_attrs=frontend_attrs, question=question)
+        async with run as build:
+            async for event in build:
+                if on_event is not None and isawaitable(outcome := on_event(event)):
+                    await outcome
+        filename = dockerfile_name(
+            os.fspath(context) if isinstance(context, str | os.PathLike) else "-", None if file is None else str(file)
+        )
+        return call_answer(request.call, question.metadata, filename=filename)
+
+    async def check(
+        self,
+        context: ContextLike = ".",
+        *,
+        file: str | os.PathLike[str] | None = None,
+        **keywords: Unpack[BuildKeywords],
+    ) -> CallAnswer:
+        """Check a Dockerfile against the frontend's rules: :meth:`call` with ``call="check"``.
+
+        What was found is in :attr:`CallAnswer.report <buildkit_session.answer.CallAnswer.report>`.
+        """
+        return await self.call(context, call="check", file=file, **keywords)
+
+    @asynccontextmanager
+    async def _run(
+        self,
+        context: ContextLike,
+        file: str | os.PathLike[str] | None,
+        request: BuildRequest,
+        *,
+        proxies: Mapping[str, str] | None,
+        frontend_attrs: Mapping[str, str] | None,
+        question: Question | None = None,
+    ) -> AsyncIterator[Build]:
         await to_thread.run_sync(request.check)
         info = await self.info()
         async with prepared(context, file, request.build_contexts, fetch=self._fetch) as inputs:
@@ -151,12 +226,17 @@ class Client:
                 credentials=self._credentials,
                 proxies=proxies or {},
                 frontend_attrs=frontend_attrs or {},
+                question=question,
             )
             async with run.started() as build:
                 yield build
 
     async def _fetch(self, url: str) -> bytes:
-        raise UnsupportedError(f"a Dockerfile at a URL is not supported yet: fetch {url} and pass it with -f -")
+        """Let the daemon fetch a Dockerfile: it may be reached from there alone."""
+        from buildkit_session.engine.fetching import fetch_file  # noqa: PLC0415 - few Dockerfiles are elsewhere
+
+        async with self._daemon.link() as link:
+            return await fetch_file(link, url, max_size=MAX_DOCKERFILE)
 
 
 class _Run:
@@ -172,6 +252,7 @@ class _Run:
         credentials: CredentialSource | None,
         proxies: Mapping[str, str],
         frontend_attrs: Mapping[str, str],
+        question: Question | None = None,
     ) -> None:
         self._daemon = daemon
         self._info = info
@@ -180,16 +261,18 @@ class _Run:
         self._credentials = credentials
         self._proxies = proxies
         self._frontend_attrs = frontend_attrs
+        self._question = question
         chosen = request.outputs or default_outputs(docker_driver=info.is_engine, environ=os.environ)
         self._outputs = sent(chosen)
-        self._targets = {number: made for number, out in enumerate(self._outputs) if (made := _target(out, info))}
+        self._targets = make_targets(self._outputs, info)
 
     @asynccontextmanager
     async def started(self) -> AsyncIterator[Build]:
         with open_directories(self._inputs.directories) as directories:
             self._shared = FileSync(directories)
             try:
-                runs = self._on_engine() if self._info.way == "build" else self._on_buildkit()
+                by_engine = self._info.way == "build" and self._question is None
+                runs = self._on_engine() if by_engine else self._on_buildkit()
                 async with runs as build:
                     try:
                         yield build
@@ -226,7 +309,7 @@ class _Run:
         async with (
             self._daemon.link() as link,
             session.serving(link.dial_session) as connection,
-            solving(link.control, solve) as stream,
+            self._question.put(link, solve) if self._question else solving(link.control, solve) as stream,
         ):
             yield self._build(
                 stream,
@@ -292,29 +375,14 @@ class _Run:
         return await to_thread.run_sync(ContentStores, self._request.cache_from, self._request.cache_to, self._outputs)
 
     def _session(self, stores: ContentStores | None) -> Session:
-        directory = self._inputs.directory
-        return Session(
-            [*self._services(), *_content({**self._inputs.layouts, **(stores.stores if stores else {})})],
-            shared_key=shared_key(directory) if directory is not None else secrets.token_hex(16),
-            name=self._inputs.name,
+        return make_session(
+            self._request,
+            self._inputs,
+            shared=self._shared,
+            targets=self._targets,
+            credentials=self._credentials,
+            stores=stores,
         )
-
-    def _services(self) -> list[Service]:
-        """What the daemon may ask for; nothing that the build has no use for."""
-        services: list[Service] = [self._shared] if self._inputs.directories else []
-        if self._targets:
-            services.append(FileSend(self._targets))
-        if self._request.secrets:
-            from buildkit_session.services.secrets import Secrets  # noqa: PLC0415 - few builds have any
-
-            services.append(Secrets(self._request.secrets))
-        if self._credentials is not None:
-            from buildkit_session.services.auth import Auth  # noqa: PLC0415 - as above
-
-            services.append(Auth(self._credentials))
-        if self._inputs.upload is not None:
-            services.append(self._inputs.upload)
-        return services
 
 
 def connect(
@@ -357,47 +425,3 @@ def _credential_source(given: Mapping[str, tuple[str, str]] | CredentialSource |
         return StaticCredentials({host: Credentials(*pair) for host, pair in given.items()})
     except TypeError:
         raise InputError("credentials must be a mapping such as {'ghcr.io': ('user', 'token')}") from None
-
-
-def _content(stores: Mapping[str, Any]) -> list[Service]:
-    if not stores:
-        return []
-    from buildkit_session.services.content import Content  # noqa: PLC0415 - few builds have any
-
-    return [Content(stores)]
-
-
-def _target(out: Output, info: DaemonInfo) -> Target | None:
-    if isinstance(out, output.ImageOutput | output.CustomOutput | output.CacheOnlyOutput):
-        return None
-    if isinstance(out, output.OciOutput | output.DockerOutput):
-        return _image_target(out, info)
-    # Here, not above: a build that exports nothing does without what writes exports, a tenth of all there is to load.
-    from buildkit_session.services import targets  # noqa: PLC0415
-
-    if isinstance(out, output.LocalOutput):
-        return targets.DirectoryTarget(out.dest, out.receive_options, mode=out.mode)
-    if isinstance(out, output.ListingOutput):
-        return targets.ListingTarget(out.receive_options)
-    return _file_target(out)
-
-
-def _image_target(out: output.OciOutput | output.DockerOutput, info: DaemonInfo) -> Target | None:
-    if not out.tar:
-        return None  # the content store takes it
-    if isinstance(out, output.DockerOutput) and out.loads:
-        if info.is_engine and out.context is None:
-            return None  # it is in the Engine's store then
-        raise UnsupportedError(
-            "loading the image into another Engine is not supported yet; export it: type=docker,dest="
-        )
-    return _file_target(out)
-
-
-def _file_target(out: output.TarOutput | output.OciOutput | output.DockerOutput) -> Target:
-    from buildkit_session.services import targets  # noqa: PLC0415 - as above
-
-    if isinstance(out.dest, Path):
-        return targets.FileTarget(out.dest, out.limits)
-    dest: Any = sys.stdout.buffer if out.to_stdout else out.dest
-    return targets.StreamTarget(dest, out.limits)
