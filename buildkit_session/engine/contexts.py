@@ -14,7 +14,7 @@ import json
 import os
 import re
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING
 from buildkit_session.engine.address import (
     DEFAULT_SOCKET,
     Address,
+    ContainerAddress,
     Endpoint,
+    PodAddress,
     TcpAddress,
     TlsFiles,
     UnixSocket,
@@ -34,7 +36,7 @@ from buildkit_session.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["find_endpoint"]
+__all__ = ["find_context", "find_endpoint"]
 
 # The port that Engines serve TLS on by convention; used only when TLS is on and no host is named.
 _TLS_LOCALHOST = TcpAddress("localhost", 2376)
@@ -46,21 +48,30 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _LINE_BREAKS = re.compile(r"[\r\n\0]")
 
 
-def find_endpoint(address: str | None = None, *, environ: Mapping[str, str] = os.environ) -> Endpoint:
-    """Find the Engine to use. Reads a few small files; opens no connection.
+def find_endpoint(
+    address: str | None = None, *, tls: TlsFiles | None = None, environ: Mapping[str, str] = os.environ
+) -> Endpoint:
+    """Find the daemon to use. Reads a few small files; opens no connection.
 
     The first that is set wins: ``address``, ``$DOCKER_HOST``, ``$DOCKER_CONTEXT``, ``currentContext`` of
     config.json, the default socket, a rootless socket.
 
     Args:
         address: as in ``parse_address``, or ``None``.
+        tls: TLS settings for ``address``, instead of those of the environment.
         environ: the environment; also names the home directory (``HOME``) and docker's directory (``DOCKER_CONFIG``).
 
     Raises:
         InputError: an address, a setting or a file cannot be used, or a named context does not exist.
-        UnsupportedError: the address needs a transport that is not there yet, such as ``ssh://``.
+        UnsupportedError: the address needs a transport that there is none for, such as ``npipe://``.
     """
-    return _Finder(environ).find(address)
+    finder = _Finder(environ)
+    return finder.find(address) if tls is None else finder.with_tls(address, tls)
+
+
+def find_context(name: str, *, environ: Mapping[str, str] = os.environ) -> Endpoint:
+    """Find the Engine of a docker context by its name; errors as for :func:`find_endpoint`."""
+    return _Finder(environ).context(name)
 
 
 class _Finder:
@@ -74,7 +85,19 @@ class _Finder:
 
     def find(self, address: str | None) -> Endpoint:
         if address:
-            return self._given(address, "the address argument")
+            return self._argument(address)
+        return self._configured()
+
+    def with_tls(self, address: str | None, tls: TlsFiles) -> Endpoint:
+        found = self.find(address)
+        if not isinstance(found.address, TcpAddress) or found.address.scheme == "http":
+            raise InputError(f"TLS settings were given, but {found} is reached without TLS: use tcp://HOST:PORT")
+        return replace(found, tls=tls)
+
+    def context(self, name: str) -> Endpoint:
+        return self._context(name, f"docker context {name!r}")
+
+    def _configured(self) -> Endpoint:
         if host := self._environ.get("DOCKER_HOST", "").strip():
             return self._given(host, "$DOCKER_HOST")
         if name := self._environ.get("DOCKER_CONTEXT"):
@@ -83,8 +106,15 @@ class _Finder:
             return self._context(name, f"docker context {name!r}")
         return self._default()
 
+    def _argument(self, text: str) -> Endpoint:
+        address = parse_address(text)
+        if not isinstance(address, ContainerAddress) or address.program != "docker":
+            return self._endpoint(address, self._tls_for(address), "the address argument")
+        via = self.context(address.context) if address.context else self._configured()
+        return Endpoint(address, buildkitd=True, via=via)
+
     def _given(self, text: str, source: str) -> Endpoint:
-        address = parse_address(text, source=source)
+        address = _engine_address(text, source)
         return self._endpoint(address, self._tls_for(address), source)
 
     def _default(self) -> Endpoint:
@@ -114,14 +144,14 @@ class _Finder:
             msg = f"there is no {source} in {self._config_dir}: see 'docker context ls', or set DOCKER_HOST"
             raise InputError(msg)
         docker = _Settings.read(meta).table("Endpoints").table("docker")
-        address = parse_address(docker.text("Host") or "unix://", source=source)
+        address = _engine_address(docker.text("Host") or "unix://", source)
         material = self._config_dir / "contexts/tls" / digest / "docker"
         return self._endpoint(
             address, _context_tls(address, material, skip_verify=docker.flag("SkipTLSVerify")), source
         )
 
     def _tls_for(self, address: Address) -> TlsFiles | None:
-        if isinstance(address, UnixSocket) or address.scheme == "http":
+        if not isinstance(address, TcpAddress) or address.scheme == "http":
             return None
         tls = self._tls_from_environment()
         return TlsFiles() if tls is None and address.scheme == "https" else tls
@@ -213,8 +243,16 @@ class _Settings:
         return {key: self.text(key) for key in self.entries}
 
 
+def _engine_address(text: str, source: str) -> Address:
+    """Read an address where docker wants that of an Engine."""
+    address = parse_address(text, source=source)
+    if isinstance(address, ContainerAddress | PodAddress):
+        raise InputError(f"{address} from {source} names a buildkitd, not an Engine: pass it as the address instead")
+    return address
+
+
 def _context_tls(address: Address, material: Path, *, skip_verify: bool) -> TlsFiles | None:
-    if isinstance(address, UnixSocket) or address.scheme == "http":
+    if not isinstance(address, TcpAddress) or address.scheme == "http":
         return None
     stored = any((material / f"{name}.pem").is_file() for name in _PEM_NAMES)
     if not stored and not skip_verify and address.scheme != "https":

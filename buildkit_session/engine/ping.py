@@ -72,6 +72,8 @@ async def ping(endpoint: Endpoint, *, patience: float = PATIENCE) -> EngineInfo:
 async def probe(endpoint: Endpoint, *, patience: float = PATIENCE) -> Found:
     """Find out what listens at an address; one question for an Engine, at most three for a buildkitd.
 
+    Where an address can lead to nothing but a buildkitd, nothing is asked.
+
     Args:
         endpoint: the daemon.
         patience: seconds for each connection, and again for each answer.
@@ -82,6 +84,8 @@ async def probe(endpoint: Endpoint, *, patience: float = PATIENCE) -> Found:
         ConnectionClosed: the connection broke off before an answer.
         UnsupportedError: it is an Engine too old for this library.
     """
+    if endpoint.is_buildkitd:
+        return BuildkitdFound()
     try:
         answer = await _asked(endpoint, patience, alpn=("http/1.1",))
     except EngineUnreachable as error:
