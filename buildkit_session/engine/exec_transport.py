@@ -68,7 +68,8 @@ async def run_in_container(endpoint: Endpoint, make_protocol: Callable[[], _P]) 
     outer = ExecTransport(transport, protocol)
     protocol.connection_made(outer)
     outer.receive(answer.rest)
-    outer.resume_reading()
+    if outer.is_reading():  # the protocol may have had enough already
+        outer.resume_reading()
     return outer, protocol
 
 

@@ -31,7 +31,18 @@ def no_replacement(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             "kube-pod://p?context=c&namespace=n&container=k",
             True,
-            ["kubectl", "--context=c", "--namespace=n", "exec", "--container=k", "-i", "p", "--", "buildctl", "dial-stdio"],
+            [
+                "kubectl",
+                "--context=c",
+                "--namespace=n",
+                "exec",
+                "--container=k",
+                "-i",
+                "p",
+                "--",
+                "buildctl",
+                "dial-stdio",
+            ],
         ),
     ],
 )

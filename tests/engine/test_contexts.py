@@ -132,7 +132,7 @@ def test_context_over_ssh(home: Home) -> None:
 
     endpoint = find_endpoint(environ=home.environ(DOCKER_CONTEXT="far"))
     assert endpoint.address == SshAddress("Far", "me", 22)
-    assert endpoint == find_context("far", environ=home.environ())
+    assert endpoint.address == find_context("far", environ=home.environ()).address
     assert not endpoint.is_buildkitd
 
 
