@@ -207,6 +207,8 @@ class _Child(asyncio.Protocol):
         if self._exited or self._pressed:
             return
         if at_once:
+            if self._transport is not None:
+                self._transport.abort()  # nobody asks why any more, and the loop may be about to close
             self._press()
         elif self._timer is None:
             self._after(GRACE, self._press)
