@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from buildkit_session.engine.api_version import ApiVersion
 
 __all__ = [
+    "BUILDX_PREFIX",
     "DEFAULT_SOCKET",
     "Address",
     "ContainerAddress",
@@ -33,6 +34,9 @@ __all__ = [
 ]
 
 DEFAULT_SOCKET = "/var/run/docker.sock"
+
+BUILDX_PREFIX: Final = "buildx_buildkit_"
+"""What the names of buildx's containers begin with, before that of the node."""
 
 Scheme: TypeAlias = Literal["tcp", "http", "https"]
 ContainerProgram: TypeAlias = Literal["docker", "podman", "nerdctl"]
@@ -138,16 +142,18 @@ class PodAddress:
     """A buildkitd in Kubernetes, reached by the ``kubectl`` program running ``buildctl dial-stdio`` there.
 
     Attributes:
-        pod: its name.
+        pod: its name; ``deployment/NAME`` leaves the choice among the pods of a deployment to kubectl.
         context: of the kubeconfig; empty for the current one.
         namespace: empty for that of the context.
         container: empty for the pod's first one.
+        kubeconfig: as ``$KUBECONFIG``; empty leaves it to the environment. No part of the text.
     """
 
     pod: str
     context: str = ""
     namespace: str = ""
     container: str = ""
+    kubeconfig: str = ""
 
     def __str__(self) -> str:
         asked = {"context": self.context, "namespace": self.namespace, "container": self.container}

@@ -72,4 +72,5 @@ def _kubectl(address: PodAddress) -> list[str]:
     context = [f"--context={address.context}"] if address.context else []
     namespace = [f"--namespace={address.namespace}"] if address.namespace else []
     container = [f"--container={address.container}"] if address.container else []
-    return ["kubectl", *context, *namespace, "exec", *container, "-i", address.pod, "--", *_DIAL]
+    program = ["env", f"KUBECONFIG={address.kubeconfig}", "kubectl"] if address.kubeconfig else ["kubectl"]
+    return [*program, *context, *namespace, "exec", *container, "-i", address.pod, "--", *_DIAL]

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 from urllib.parse import quote
 
-from buildkit_session.engine.address import ContainerAddress
+from buildkit_session.engine.address import BUILDX_PREFIX, ContainerAddress
 from buildkit_session.engine.exchange import Answer, base_path, exchange, make_request
 from buildkit_session.engine.faults import error_text, unreachable
 from buildkit_session.engine.layered import LayeredTransport, deliver
@@ -78,7 +78,7 @@ async def _create(engine: Endpoint, path: str, asked: Mapping[str, object], addr
     transport, answer = await _exchange(engine, request, head_only=())
     transport.abort()
     if answer.status != 201:
-        raise _refused(answer, engine, f"to reach into the container {address.name!r}")
+        raise _refused(answer, engine, f"to reach into the container {address.name!r}", _hint(answer, address.name))
     return answer
 
 
@@ -111,11 +111,18 @@ def _json_request(
     )
 
 
-def _refused(answer: Answer, engine: Endpoint, what: str) -> EngineError:
+def _refused(answer: Answer, engine: Endpoint, what: str, hint: str = "") -> EngineError:
     text = error_text(answer.body()) or "no reason given"
-    hint = "; see 'docker ps -a', and start it with 'docker start'" if answer.status in (404, 409) else ""
     status = f"HTTP {answer.status}" if answer.status else "no HTTP"
     return EngineError(f"the Engine at {engine} refused {what}: {text} ({status}){hint}", status=answer.status or None)
+
+
+def _hint(answer: Answer, container: str) -> str:
+    if answer.status not in (404, 409):  # no such container, or it does not run
+        return ""
+    if container.startswith(BUILDX_PREFIX):
+        return "; start the builder with 'docker buildx inspect --bootstrap NAME'"
+    return "; see 'docker ps -a', and start it with 'docker start'"
 
 
 class ExecTransport(LayeredTransport):
