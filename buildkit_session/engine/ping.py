@@ -14,6 +14,7 @@ import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from buildkit_session.engine.address import TcpAddress
 from buildkit_session.engine.dialing import PATIENCE, dial
 from buildkit_session.engine.exchange import NO_BODIES, Answer, base_path, exchange, make_request
 from buildkit_session.engine.faults import broken_off, error_text, unreachable
@@ -132,7 +133,9 @@ def _failure(answer: Answer, endpoint: Endpoint) -> Exception:
         msg = f"the Engine at {endpoint} refused GET {base_path(endpoint.address)}/_ping: {text} (HTTP {answer.status})"
         return EngineError(msg, status=answer.status)
     if not answer.head:
-        return broken_off(endpoint, EOFError("it was closed before an answer came"))
+        wants_tls = isinstance(endpoint.address, TcpAddress) and endpoint.tls is None
+        hint = "; does it want TLS?" if wants_tls else ""
+        return broken_off(endpoint, EOFError(f"it was closed before an answer came{hint}"))
     if _opens_http2(answer.head):
         return EngineError(f"what answers at {endpoint} speaks HTTP/2, as a buildkitd does, not HTTP as an Engine does")
     return EngineError(
