@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from inspect import isawaitable
@@ -21,18 +20,18 @@ from buildkit_session.engine.daemon import Daemon
 from buildkit_session.engine.hijack import hijack
 from buildkit_session.errors import InputError, LocalProtocolError
 from buildkit_session.inputs import MAX_DOCKERFILE, prepared
-from buildkit_session.offer import make_session, make_targets
+from buildkit_session.offer import make_auth, make_session, make_targets, running_agents
 from buildkit_session.request.build_request import BuildRequest
 from buildkit_session.request.outputs import default_outputs, sent
 from buildkit_session.services.filesync import FileSync
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from types import TracebackType
 
     from buildkit_session.answer import CallAnswer
     from buildkit_session.content_stores import ContentStores
-    from buildkit_session.engine.address import Endpoint
+    from buildkit_session.engine.address import Endpoint, TlsFiles
     from buildkit_session.engine.client import EngineClient
     from buildkit_session.engine.daemon import DaemonInfo, Way
     from buildkit_session.engine.events import ProgressEvent
@@ -40,8 +39,9 @@ if TYPE_CHECKING:
     from buildkit_session.engine.subrequest import Call
     from buildkit_session.http2.connection import Connection
     from buildkit_session.inputs import ContextLike, Inputs
+    from buildkit_session.offer import CredentialsLike
     from buildkit_session.request.keywords import BuildKeywords
-    from buildkit_session.services.auth import CredentialSource
+    from buildkit_session.services.auth import Auth
     from buildkit_session.session import Session
 
 __all__ = ["Client", "connect"]
@@ -50,9 +50,9 @@ __all__ = ["Client", "connect"]
 class Client:
     """One daemon. Made by :func:`connect`; any number of builds may run at once."""
 
-    def __init__(self, daemon: Daemon, *, credentials: CredentialSource | None = None) -> None:
+    def __init__(self, daemon: Daemon, *, credentials: CredentialsLike | None = None) -> None:
         self._daemon = daemon
-        self._credentials = credentials
+        self._auth = make_auth(credentials)
         self._entered = False
 
     def __repr__(self) -> str:
@@ -223,7 +223,7 @@ class Client:
                 info,
                 request,
                 inputs,
-                credentials=self._credentials,
+                auth=self._auth,
                 proxies=proxies or {},
                 frontend_attrs=frontend_attrs or {},
                 question=question,
@@ -249,7 +249,7 @@ class _Run:
         request: BuildRequest,
         inputs: Inputs,
         *,
-        credentials: CredentialSource | None,
+        auth: Auth | None,
         proxies: Mapping[str, str],
         frontend_attrs: Mapping[str, str],
         question: Question | None = None,
@@ -258,7 +258,7 @@ class _Run:
         self._info = info
         self._request = request
         self._inputs = inputs
-        self._credentials = credentials
+        self._auth = auth
         self._proxies = proxies
         self._frontend_attrs = frontend_attrs
         self._question = question
@@ -270,10 +270,11 @@ class _Run:
     async def started(self) -> AsyncIterator[Build]:
         with open_directories(self._inputs.directories) as directories:
             self._shared = FileSync(directories)
+            agents = running_agents(self._request.ssh, over_ssh=self._inputs.over_ssh)
             try:
                 by_engine = self._info.way == "build" and self._question is None
                 runs = self._on_engine() if by_engine else self._on_buildkit()
-                async with runs as build:
+                async with agents as self._agents, runs as build:
                     try:
                         yield build
                     finally:
@@ -380,7 +381,8 @@ class _Run:
             self._inputs,
             shared=self._shared,
             targets=self._targets,
-            credentials=self._credentials,
+            auth=self._auth,
+            agents=self._agents,
             stores=stores,
         )
 
@@ -388,40 +390,39 @@ class _Run:
 def connect(
     address: str | None = None,
     *,
-    credentials: Mapping[str, tuple[str, str]] | CredentialSource | None = None,
+    builder: str | None = None,
+    tls: TlsFiles | None = None,
+    credentials: CredentialsLike | None = None,
     way: Way | None = None,
 ) -> Client:
     """Find a daemon; use the result with ``async with``.
 
     Args:
-        address: ``unix:///path``, ``tcp://host:port`` or ``host:port`` of a Docker Engine or a buildkitd. By default
-            what the docker CLI would use: ``DOCKER_HOST``, the current docker context, then the default and rootless
-            sockets.
+        address: of a Docker Engine or a buildkitd: ``unix:///path``, ``tcp://host:port``, ``ssh://user@host``; of a
+            buildkitd also ``docker-container://name`` and others, see
+            :func:`~buildkit_session.engine.address.parse_address`. By default what the docker CLI would use:
+            ``DOCKER_HOST``, the current docker context, then the default and rootless sockets.
+        builder: the name of a builder of ``docker buildx``, in place of an address; the first of its nodes is used.
+        tls: the files for TLS at ``address``; by default what ``DOCKER_TLS_VERIFY`` and ``DOCKER_CERT_PATH`` say.
         credentials: of registries that builds may use: ``{"ghcr.io": ("user", "token")}``, or something that looks for
-            them, such as :func:`buildkit_session.docker_config`. The daemon is told those that it asks for.
+            them, such as ``DockerConfig()``, which knows what ``docker login`` has left.
         way: how builds are run there, if not the best way that works: ``http2``, ``hijack`` or ``direct`` for
             BuildKit's own API, ``build`` for the Engine's endpoint ``POST /build``, which can do less.
 
     Raises:
-        InputError: the address, or a docker context, cannot be used.
+        InputError: the address, a docker context or a builder cannot be used.
         EngineUnreachable: (on entering) nobody answers there.
         UnsupportedError: (on entering) what answers has no BuildKit, or not on this way.
     """
-    return _client(find_endpoint(address), credentials, way)
+    return Client(Daemon(_endpoint(address, builder, tls), way=way), credentials=credentials)
 
 
-def _client(
-    endpoint: Endpoint, credentials: Mapping[str, tuple[str, str]] | CredentialSource | None, way: Way | None
-) -> Client:
-    return Client(Daemon(endpoint, way=way), credentials=_credential_source(credentials))
+def _endpoint(address: str | None, builder: str | None, tls: TlsFiles | None) -> Endpoint:
+    if builder is not None:
+        if address is not None or tls is not None:
+            raise InputError("builder names a daemon, and so do address and tls; give one of them")
+        from buildkit_session.engine.builders import find_builder  # noqa: PLC0415 - few programs use one
 
-
-def _credential_source(given: Mapping[str, tuple[str, str]] | CredentialSource | None) -> CredentialSource | None:
-    if given is None or not isinstance(given, Mapping):
-        return given
-    from buildkit_session.services.auth import Credentials, StaticCredentials  # noqa: PLC0415 - few programs have any
-
-    try:
-        return StaticCredentials({host: Credentials(*pair) for host, pair in given.items()})
-    except TypeError:
-        raise InputError("credentials must be a mapping such as {'ghcr.io': ('user', 'token')}") from None
+        return find_builder(builder).nodes[0].endpoint
+    endpoint = find_endpoint(address)
+    return endpoint if tls is None else replace(endpoint, tls=tls)
