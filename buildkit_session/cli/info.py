@@ -71,7 +71,7 @@ def _rows(info: DaemonInfo) -> Iterator[tuple[str, str]]:
 
 def _worker_rows(worker: Worker) -> Iterator[tuple[str, str]]:
     yield "Worker", worker.id
-    yield "  Platforms", ", ".join(worker.platforms)
+    yield "  Platforms", ", ".join(dict.fromkeys(worker.platforms))  # some name one twice
     yield "  Host gateway", worker.host_gateway or ""
     for name, value in sorted(worker.labels.items()):
         yield "  Label", f"{name}={value}"
@@ -86,8 +86,10 @@ def _store(info: DaemonInfo) -> str:
 
 def _object(info: DaemonInfo) -> dict[str, object]:
     engine = info.engine
+    address, _, source = info.address.partition(" (from ")
     return {
-        "address": info.address,
+        "address": address,
+        "source": source.removesuffix(")"),
         "kind": "buildkitd" if engine is None else "engine",
         "server": None if engine is None else engine.server,
         "api_version": None if engine is None else str(engine.api_version),
