@@ -26,15 +26,19 @@ from buildkit_session.request.outputs import default_outputs, sent
 from buildkit_session.services.filesync import FileSync
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+    from datetime import timedelta
     from types import TracebackType
 
     from buildkit_session.answer import CallAnswer
     from buildkit_session.content_stores import ContentStores
     from buildkit_session.engine.address import Endpoint, TlsFiles
+    from buildkit_session.engine.cache_records import CacheRecord
     from buildkit_session.engine.client import EngineClient
     from buildkit_session.engine.daemon import DaemonInfo, Way
     from buildkit_session.engine.events import ProgressEvent
+    from buildkit_session.engine.history import History
+    from buildkit_session.engine.history_values import BuildRecord
     from buildkit_session.engine.question import Question
     from buildkit_session.engine.subrequest import Call
     from buildkit_session.http2.connection import Connection
@@ -231,6 +235,121 @@ class Client:
             async with run.started() as build:
                 yield build
 
+    async def disk_usage(self, filters: Iterable[str] = ()) -> list[CacheRecord]:
+        """Return what the daemon's build cache holds, the smallest record first.
+
+        Args:
+            filters: as for ``docker buildx du``, such as ``type=regular`` or ``until=24h``; all of them must hold.
+
+        Raises:
+            InputError: a filter is malformed.
+            UnsupportedError: the daemon's BuildKit cannot be reached but through ``POST /build``.
+        """
+        from buildkit_session.engine.cache_records import read_cache_filters  # noqa: PLC0415 - few programs ask
+        from buildkit_session.engine.cache_usage import disk_usage  # noqa: PLC0415 - as above
+
+        meant = read_cache_filters(filters)
+        async with self._daemon.link() as link:
+            return await disk_usage(link.control, meant)
+
+    async def prune(
+        self,
+        *,
+        all: bool = False,  # noqa: A002 - the name that it has everywhere
+        filters: Iterable[str] = (),
+        keep_duration: timedelta | None = None,
+        reserved_space: int | None = None,
+        max_used_space: int | None = None,
+        min_free_space: int | None = None,
+        on_record: Callable[[CacheRecord], object] | None = None,
+    ) -> list[CacheRecord]:
+        """Remove from the daemon's build cache what no build holds, and return what has gone.
+
+        Cancelling this call ends it in the daemon too; what has gone by then is gone.
+
+        Args:
+            all: remove frontends, and what only the daemon itself uses, as well.
+            filters: what may go; as for :meth:`disk_usage`.
+            keep_duration: keep what was used within it; the same as the filter ``until=``.
+            reserved_space: bytes that are kept in any case.
+            max_used_space: bytes that may stay.
+            min_free_space: bytes that shall be free on the disk afterwards.
+            on_record: called with each record as it goes.
+
+        Raises:
+            InputError: an argument cannot be used.
+            UnsupportedError: the daemon is too old for one of the last two limits, or has no BuildKit to be reached.
+        """
+        from buildkit_session.engine.cache_records import read_cache_filters  # noqa: PLC0415 - as above
+        from buildkit_session.engine.cache_usage import PruneLimits, prune, with_keep_duration  # noqa: PLC0415
+
+        meant = with_keep_duration(read_cache_filters(filters), keep_duration)
+        limits = PruneLimits(reserved_space or 0, max_used_space or 0, min_free_space or 0)
+        async with self._daemon.link() as link:
+            return await prune(link, meant, limits, everything=all, on_record=on_record)
+
+    async def history(
+        self, *, active_only: bool = False, filters: Iterable[str] = (), limit: int | None = None
+    ) -> list[BuildRecord]:
+        """Return the builds that the daemon remembers and those that run, the newest first.
+
+        Args:
+            active_only: only those that run.
+            filters: as for ``docker buildx history ls``: ``status=error``, ``ref=...``, ``repository=...``,
+                ``startedAt>24h``, ``completedAt<...``, ``duration>=90s``; all of them must hold.
+            limit: how many at most.
+
+        Raises:
+            InputError: a filter is malformed.
+            UnsupportedError: the daemon keeps no history.
+        """
+        return list((await self._history().read(active_only=active_only, filters=filters, limit=limit)).records)
+
+    @asynccontextmanager
+    async def history_logs(self, ref: str) -> AsyncIterator[AsyncIterator[ProgressEvent]]:
+        """Replay the progress of a build that has ended, or follow one that runs, to its end.
+
+        .. code-block:: python
+
+            async with client.history_logs(ref) as events:
+                async for event in events:
+                    ...
+
+        How the build ended is not said here: see :attr:`BuildRecord.error`.
+
+        Args:
+            ref: the id of the build: :attr:`BuildRecord.ref`.
+
+        Raises:
+            InputError: the daemon remembers no such build.
+            UnsupportedError: the daemon keeps no history.
+        """
+        async with self._history().replay(ref) as events:
+            yield events
+
+    async def remove_history(self, *refs: str) -> None:
+        """Let the daemon forget builds that have ended; what they made stays.
+
+        Raises:
+            InputError: it does not remember one of them; the others are forgotten.
+            UnsupportedError: the daemon keeps no history.
+        """
+        await self._history().remove(refs)
+
+    async def pin_history(self, ref: str, *, pinned: bool = True) -> None:
+        """Let the daemon keep a build when it forgets others, or with ``pinned=False`` no longer.
+
+        Raises:
+            InputError: it does not remember such a build.
+            UnsupportedError: the daemon keeps no history.
+        """
+        await self._history().pin(ref, pinned=pinned)
+
+    def _history(self) -> History:
+        from buildkit_session.engine.history import History  # noqa: PLC0415 - few programs ask
+
+        return History(self._daemon)
+
     async def _fetch(self, url: str) -> bytes:
         """Let the daemon fetch a Dockerfile: it may be reached from there alone."""
         from buildkit_session.engine.fetching import fetch_file  # noqa: PLC0415 - few Dockerfiles are elsewhere
@@ -424,5 +543,4 @@ def _endpoint(address: str | None, builder: str | None, tls: TlsFiles | None) ->
         from buildkit_session.engine.builders import find_builder  # noqa: PLC0415 - few programs use one
 
         return find_builder(builder).nodes[0].endpoint
-    endpoint = find_endpoint(address)
-    return endpoint if tls is None else replace(endpoint, tls=tls)
+    return find_endpoint(address, tls=tls)
