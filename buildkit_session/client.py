@@ -22,7 +22,7 @@ from buildkit_session.errors import InputError, LocalProtocolError
 from buildkit_session.inputs import MAX_DOCKERFILE, prepared
 from buildkit_session.offer import make_auth, make_session, make_targets, running_agents
 from buildkit_session.request.build_request import BuildRequest
-from buildkit_session.request.outputs import default_outputs, sent
+from buildkit_session.request.outputs import default_outputs, sent, with_tags
 from buildkit_session.services.filesync import FileSync
 
 if TYPE_CHECKING:
@@ -381,8 +381,8 @@ class _Run:
         self._proxies = proxies
         self._frontend_attrs = frontend_attrs
         self._question = question
-        chosen = request.outputs or default_outputs(docker_driver=info.is_engine, environ=os.environ)
-        self._outputs = sent(chosen)
+        default = with_tags(default_outputs(docker_driver=info.is_engine, environ=os.environ), request.tags)
+        self._outputs = sent(request.outputs or default)
         self._targets = make_targets(self._outputs, info)
 
     @asynccontextmanager
