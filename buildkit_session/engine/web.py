@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-import aiohttp
-from yarl import URL
-
 from buildkit_session.services.token_fetch import Reply, is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import aiohttp
 
 __all__ = ["AiohttpWeb"]
 
@@ -30,6 +29,9 @@ class AiohttpWeb:
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, *, max_body: int
     ) -> Reply:
         """See :class:`~buildkit_session.services.token_fetch.Web`. The caller sets the time limit."""
+        import aiohttp  # noqa: PLC0415
+        from yarl import URL  # noqa: PLC0415
+
         try:
             async with (
                 aiohttp.ClientSession(

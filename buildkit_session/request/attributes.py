@@ -69,7 +69,7 @@ def frontend_attributes(
 
     Returns:
         The name of the frontend, and its attributes. A question (``request.call``) is not among them: see
-        :meth:`CallRequest.attributes <buildkit_session.request.call.CallRequest.attributes>`.
+        :meth:`Call.attributes <buildkit_session.engine.subrequest.Call.attributes>`.
 
     Raises:
         UnsupportedError: attestations are asked for, and not supported.

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
+    from buildkit_session.engine.subrequest import Call
     from buildkit_session.output import Output
     from buildkit_session.request.cache import CacheEntry, CacheLike
-    from buildkit_session.request.call import CallRequest
     from buildkit_session.request.extra_host import ExtraHost
     from buildkit_session.request.named_context import NamedContext
     from buildkit_session.request.outputs import OutputLike
@@ -100,7 +100,7 @@ class BuildRequest:
     allow: tuple[str, ...] = ()
     cache_from: tuple[CacheEntry, ...] = ()
     cache_to: tuple[CacheEntry, ...] = ()
-    call: CallRequest | None = None
+    call: Call | None = None
     cgroup_parent: str = ""
     network: str = ""
     no_cache: bool = False
@@ -130,7 +130,7 @@ class BuildRequest:
         allow: Texts = (),
         cache_from: Caches = (),
         cache_to: Caches = (),
-        call: str | CallRequest | None = None,
+        call: str | Call | None = None,
         cgroup_parent: str | None = None,
         network: str | None = None,
         no_cache: bool = False,

@@ -37,7 +37,7 @@ from buildkit_session.services.credentials import Credentials, CredentialSource,
 from buildkit_session.services.docker_config import docker_directory
 from buildkit_session.services.token_authority import TokenAuthority
 from buildkit_session.services.token_fetch import CLIENT_ID, TokenClient, TokenRequest
-from buildkit_session.services.token_seeds import TokenSeeds
+from buildkit_session.services.token_seeds import FreshSeeds, TokenSeeds
 from buildkit_session.truth import TRUE
 
 if TYPE_CHECKING:
@@ -75,6 +75,11 @@ class Tokens:
             return None
         seeds = TokenSeeds(docker_directory(environ))
         return cls(TokenAuthority(seeds), TokenClient(web, insecure=insecure))
+
+    @classmethod
+    def of_one_client(cls, web: Web) -> Self:
+        """What credentials need that one program has given to one client: its tokens are nobody else's."""
+        return cls(TokenAuthority(FreshSeeds()), TokenClient(web))
 
 
 class Auth:

@@ -18,7 +18,7 @@ from buildkit_session.grpc.status import Status
 from buildkit_session.services.ed25519 import public_key, sign
 
 if TYPE_CHECKING:
-    from buildkit_session.services.token_seeds import TokenSeeds
+    from buildkit_session.services.token_seeds import SeedSource
 
 __all__ = ["TokenAuthority"]
 
@@ -35,7 +35,7 @@ class TokenAuthority:
         seeds: what the keys are made of.
     """
 
-    def __init__(self, seeds: TokenSeeds) -> None:
+    def __init__(self, seeds: SeedSource) -> None:
         self._seeds = seeds
 
     def public_key(self, host: str, salt: bytes, *, secret: bool) -> bytes:

@@ -21,14 +21,14 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from buildkit_session.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["TokenSeeds"]
+__all__ = ["FreshSeeds", "SeedSource", "TokenSeeds"]
 
 SIZE: Final = 16
 
@@ -40,6 +40,28 @@ PATIENCE: Final = 10.0
 
 _UNWRITABLE: Final = frozenset((errno.EACCES, errno.EPERM, errno.EROFS))
 _UNREADABLE: Final = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM))
+
+
+class SeedSource(Protocol):
+    """Something that has a secret value for each registry."""
+
+    def get(self, host: str, /) -> bytes:
+        """The value for a registry, of ``SIZE`` bytes."""
+        ...
+
+
+class FreshSeeds:
+    """A random value for each registry, kept in memory alone: whoever has others shares no token with this one."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, bytes] = {}
+
+    def __repr__(self) -> str:
+        return "<FreshSeeds>"
+
+    def get(self, host: str, /) -> bytes:
+        """See :class:`SeedSource`."""
+        return self._known.setdefault(host, secrets.token_bytes(SIZE))
 
 
 class TokenSeeds:
@@ -57,7 +79,7 @@ class TokenSeeds:
     def __repr__(self) -> str:
         return f"<TokenSeeds {self._file}>"
 
-    def get(self, host: str) -> bytes:
+    def get(self, host: str, /) -> bytes:
         """The value for a registry, made when it is first asked for.
 
         Raises:

@@ -13,12 +13,12 @@ import pytest
 
 from buildkit_session import output
 from buildkit_session.engine.build_params import Ulimit
+from buildkit_session.engine.subrequest import Call
 from buildkit_session.errors import InputError
 from buildkit_session.output import DockerOutput, ImageOutput
 from buildkit_session.request import secret, ssh
 from buildkit_session.request.build_request import BuildRequest
 from buildkit_session.request.cache import CacheEntry
-from buildkit_session.request.call import CallRequest
 from buildkit_session.request.extra_host import ExtraHost
 from buildkit_session.request.named_context import LocalContext
 
@@ -32,7 +32,7 @@ SAME: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"add_hosts": ["a=::1"]}, {"add_hosts": [ExtraHost("a", ("::1",))]}),
     ({"cache_from": "a,b"}, {"cache_from": ["a", {"type": "registry", "ref": "b"}]}),
     ({"cache_to": "type=inline"}, {"cache_to": [CacheEntry("inline")]}),
-    ({"call": "check"}, {"call": CallRequest("lint")}),
+    ({"call": "check"}, {"call": Call("lint")}),
     ({"shm_size": "1k"}, {"shm_size": 1024}),
     ({"ulimits": ["nofile=1:2"]}, {"ulimits": [Ulimit("nofile", 1, 2)]}),
     ({"outputs": ["out"]}, {"outputs": output.local("out")}),
