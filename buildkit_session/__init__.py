@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_session import output
+    from buildkit_session.answer import CallAnswer
     from buildkit_session.build import Build, BuildResult
     from buildkit_session.client import Client, connect
     from buildkit_session.context import Context
@@ -73,6 +74,7 @@ __all__ = [
     "BuildResult",
     "BuildState",
     "CacheRecord",
+    "CallAnswer",
     "Client",
     "ConnectionClosed",
     "Context",
@@ -120,6 +122,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     **dict.fromkeys(("Build", "BuildResult"), "build"),
+    "CallAnswer": "answer",
     **dict.fromkeys(("Client", "connect"), "client"),
     **dict.fromkeys(("Context",), "context"),
     **dict.fromkeys(

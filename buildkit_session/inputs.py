@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     Fetch: TypeAlias = Callable[[str], Awaitable[bytes]]
     """Lets the daemon fetch the Dockerfile at a URL."""
 
-__all__ = ["ContextLike", "Inputs", "prepared"]
+__all__ = ["MAX_DOCKERFILE", "ContextLike", "Inputs", "prepared"]
 
 ContextLike: TypeAlias = "str | os.PathLike[str] | AnyReader"
 """What a build may be given as its context."""

@@ -48,8 +48,6 @@ _PRIVATE: dict[str, tuple[Wanted, Store]] = {
     "docker-built": ("built", "classic"),
 }
 _HOST = "docker-host"
-_CONTAINERD = "docker-containerd"
-_BUILT = "docker-built"
 _NAMES = [_HOST] if os.environ.get("DOCKER_HOST") else ["docker-20.10", "docker-newest"]
 _NEED_A_DAEMON = {
     *("buildkitd", "builder_container", "c8d_daemon", "daemon", "daemons", "forwarded", "native_daemon"),
@@ -170,15 +168,21 @@ def daemon(request: pytest.FixtureRequest, daemons: Daemons) -> Daemon:
 
 
 @pytest.fixture(scope="session")
-def c8d_daemon(daemons: Daemons) -> Daemon:
-    """The newest daemon with containerd's image store: several outputs, oci, cache export and attestations."""
-    return _have(lambda: daemons.get(_CONTAINERD))
+def engine_named(daemons: Daemons) -> Callable[[str], Daemon]:
+    """Any daemon of this run by its name, for tests that choose among them."""
+    return lambda name: _have(lambda: daemons.get(name))
 
 
 @pytest.fixture(scope="session")
-def native_daemon(daemons: Daemons) -> Daemon:
+def c8d_daemon(engine_named: Callable[[str], Daemon]) -> Daemon:
+    """The newest daemon with containerd's image store: several outputs, oci, cache export and attestations."""
+    return engine_named("docker-containerd")
+
+
+@pytest.fixture(scope="session")
+def native_daemon(engine_named: Callable[[str], Daemon]) -> Daemon:
     """A daemon newer than any package, which speaks HTTP/2 on its own socket."""
-    return _have(lambda: daemons.get(_BUILT))
+    return engine_named("docker-built")
 
 
 @pytest.fixture(scope="session")
@@ -196,10 +200,10 @@ def forwarded(daemon: Daemon) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def builder_container(daemons: Daemons) -> Iterator[BuilderContainer]:
+def builder_container(engine_named: Callable[[str], Daemon]) -> Iterator[BuilderContainer]:
     """BuildKit in a container of an Engine, as buildx has it for its own builders."""
     with ExitStack() as stack:
-        address = _have(lambda: daemons.get("docker-newest")).address
+        address = engine_named("docker-newest").address
         yield _have(lambda: stack.enter_context(start_builder_container(address)))
 
 

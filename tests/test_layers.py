@@ -19,8 +19,9 @@ LAYERS = ["cli", "client", "engine", "session", "services", "fsutil", "grpc", "h
 PLACES = {
     **dict.fromkeys(
         (
-            *("arguments", "build", "caution", "content_stores", "context", "doctor", "engine_request", "finding"),
-            *("inputs", "local_output", "output", "plan", "planning", "request", "solve_request", "surroundings"),
+            *("answer", "arguments", "build", "caution", "content_stores", "context", "doctor", "engine_request"),
+            *("finding", "inputs", "local_output", "offer", "output", "plan", "planning", "request", "solve_request"),
+            "surroundings",
         ),
         "client",
     ),
@@ -28,7 +29,16 @@ PLACES = {
     **dict.fromkeys(("excerpt", "printable", "quantity", "source", "supervision", "truth"), "errors"),
 }
 
-PURE = ["http2/core.py", "http2/events.py", "http2/fields.py", "http2/gate.py", "grpc/envelope.py", "grpc/status.py"]
+PURE = [
+    "http2/client_core.py",
+    "http2/core.py",
+    "http2/events.py",
+    "http2/fields.py",
+    "http2/gate.py",
+    "grpc/envelope.py",
+    "grpc/outcome.py",
+    "grpc/status.py",
+]
 IMPURE = {"anyio", "asyncio", "aiohttp", "socket", "time", "os", "threading"}
 
 

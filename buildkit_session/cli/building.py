@@ -69,7 +69,7 @@ def run(options: BuildOptions) -> int:
 async def _build(options: BuildOptions, screen: _Screen) -> BuildResult:
     settings = await anyio.to_thread.run_sync(read_settings, options)
     async with (
-        connect(options.address, credentials=DockerConfig()) as client,
+        connect(options.address, builder=options.builder, credentials=DockerConfig()) as client,
         client.start(
             options.context,
             file=options.file,

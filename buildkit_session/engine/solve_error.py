@@ -33,6 +33,8 @@ __all__ = ["build_error", "exit_code_in"]
 MAX_SOURCES: Final = 16
 """Kept of one error; BuildKit names one place, or one for each frontend that the error passed through."""
 
+_NEWER: Final = "name one by '# syntax=' in the Dockerfile, or use a newer daemon"
+
 _CAPABILITIES: Final[Mapping[str, tuple[str, str]]] = {
     "moby.buildkit.frontend.contexts": ("a named build context", "Dockerfile frontend 1.4 or newer"),
     "moby.buildkit.frontend.subrequests": ("a call of the frontend", "Dockerfile frontend 1.2 or newer"),
@@ -42,6 +44,9 @@ _CAPABILITIES: Final[Mapping[str, tuple[str, str]]] = {
 
 # How the gRPC server of Go says that it has no such service or method; those behind it may answer UNIMPLEMENTED too.
 _UNKNOWN_CALL: Final = ("unknown service ", "unknown method ")
+
+# What a frontend says of a question that it does not know; with 20.10 there is nothing but this text.
+_UNKNOWN_REQUEST: Final = re.compile(r"\bunsupported request (frontend\.\S{1,100})\Z")
 
 # How BuildKit ends the text about a process that failed, and what this text begins with; the second is that of 20.10.
 _EXIT_CODE: Final = re.compile(r": exit code: (\d{1,10})\Z")
@@ -92,6 +97,11 @@ def _unsupported(error: RpcError, details: Sequence[ErrorDetail]) -> Unsupported
                 f"the frontend does not know the request {name}; the call subrequests.describe lists those it knows",
                 feature=name,
             )
+    if found := _UNKNOWN_REQUEST.search(error.message):
+        name = printable(found[1])
+        return UnsupportedError(
+            f"the request {name} needs a newer frontend; {_NEWER}", feature=name, needs="a newer frontend"
+        )
     if error.code == Status.UNIMPLEMENTED and error.message.startswith(_UNKNOWN_CALL):
         return UnsupportedError(f"the daemon is too old for this build: {shortened(error.message)}; use a newer one")
     return None
@@ -99,7 +109,7 @@ def _unsupported(error: RpcError, details: Sequence[ErrorDetail]) -> Unsupported
 
 def _without_capability(name: str) -> UnsupportedError:
     feature, needs = _CAPABILITIES.get(name, (printable(shortened(name)), "a frontend with this capability"))
-    msg = f"{feature} needs {needs}; name one by '# syntax=' in the Dockerfile, or use a newer daemon"
+    msg = f"{feature} needs {needs}; {_NEWER}"
     return UnsupportedError(msg, feature=feature, needs=needs)
 
 

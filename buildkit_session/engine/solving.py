@@ -93,6 +93,11 @@ class SolveStream:
                 raise StopAsyncIteration from None
         return self._events.popleft()
 
+    def give_up(self, error: SessionError) -> None:
+        """End the build with an error if it has not ended: its ``Solve`` waits for what will not come any more."""
+        if not self._solved.is_set():
+            self._end(error)
+
     def _take(self, events: list[ProgressEvent]) -> None:
         self._log.feed(events)
         self._events += events
@@ -106,9 +111,15 @@ class SolveStream:
         try:
             self._response = await control.solve(request)
         except SessionError as error:
+            self._end(error)
+        else:
+            self._end(None)
+
+    def _end(self, error: SessionError | None) -> None:
+        if not self._solved.is_set():
             self._error = error
-        self._solved.set()
-        self._wait.deadline = self._patience()
+            self._solved.set()
+            self._wait.deadline = self._patience()
 
     async def _follow(self, control: Control, ref: str, send: MemoryObjectSendStream[list[ProgressEvent]]) -> None:
         with send:

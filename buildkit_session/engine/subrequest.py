@@ -1,4 +1,4 @@
-"""What a frontend answers when it is called for something else than a build: ``--call`` and ``--check``.
+"""What a frontend is asked for in place of a build, and what it answers: ``--call`` and ``--check``.
 
 The answer is the metadata of a gateway result, mainly ``result.json``; here it becomes the text that buildx prints. No
 input or output happens here.
@@ -9,25 +9,25 @@ moby/buildkit:frontend/subrequests (outline, targets, describe.go).
 
 from __future__ import annotations
 
-import csv
 import json
 import posixpath
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from buildkit_session.engine.check_report import read_report
 from buildkit_session.engine.columns import aligned
 from buildkit_session.engine.json_values import Json, as_list, as_object, as_text
-from buildkit_session.errors import EngineError, InputError
-from buildkit_session.truth import FALSE, TRUE
+from buildkit_session.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["Answer", "Call", "answer", "dockerfile_name", "parse_call"]
+__all__ = ["Answer", "Call", "answer", "dockerfile_name"]
 
-CAPABILITY: Final = "moby.buildkit.frontend.subrequests"
-"""A frontend must be asked for it by ``frontend.caps``."""
+CAPABILITY: Final = "moby.buildkit.frontend.subrequests+forward"
+"""What a frontend must be capable of, or the one that it forwards to."""
+
+_CAPS: Final = "frontend.caps"
 
 VERSION: Final = (1, 0, 0)
 """Of the JSON that is understood; what a newer frontend says is shown as its own text."""
@@ -47,10 +47,11 @@ class Call:
     format: str = ""
     ignore_status: bool = False
 
-    @property
-    def request_id(self) -> str:
-        """The value of the frontend option ``requestid``."""
-        return f"frontend.{self.name}"
+    def attributes(self, attrs: Mapping[str, str]) -> dict[str, str]:
+        """Add the question to the attributes of the frontend. Only the gateway gives the answer."""
+        caps = attrs.get(_CAPS)
+        joined = CAPABILITY if caps is None else f"{caps},{CAPABILITY}"
+        return {**attrs, _CAPS: joined, "requestid": f"frontend.{self.name}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,34 +67,6 @@ class Answer:
     text: str
     error: str = ""
     exit_code: int = 0
-
-
-def parse_call(text: str) -> Call | None:
-    """Read the value of ``--call``, such as ``check,format=json``.
-
-    Returns:
-        The call; ``None`` for an ordinary build, which is called ``build`` or nothing.
-
-    Raises:
-        InputError: it is none.
-    """
-    if not text:
-        return None
-    call = Call("")
-    for field in _csv_fields(text):
-        key, separator, value = field.partition("=")
-        match key if separator else None:
-            case None if not call.name:
-                call = replace(call, name="lint" if field == "check" else field)
-            case "format":
-                call = replace(call, format=value)
-            case "ignorestatus" if value in TRUE | FALSE:
-                call = replace(call, ignore_status=value in TRUE)
-            case _:
-                raise _misread(text)
-    if not call.name:
-        raise _misread(text)
-    return None if call.name == "build" else call
 
 
 def dockerfile_name(context: str, file: str | None) -> str:
@@ -131,17 +104,6 @@ def answer(call: Call, metadata: Mapping[str, bytes], *, filename: str = "") -> 
         msg = f"the frontend's answer to {call.name} cannot be read; add format=json to see it as it is"
         raise EngineError(msg) from error
     return Answer(_as_it_is(call, values), exit_code=_status(call, values))
-
-
-def _csv_fields(text: str) -> list[str]:
-    try:
-        return next(csv.reader([text], strict=True))
-    except csv.Error:
-        raise _misread(text) from None
-
-
-def _misread(text: str) -> InputError:
-    return InputError(f"invalid call {text!r}: use NAME[,format=json][,ignorestatus=true], such as check or outline")
 
 
 def _as_it_is(call: Call, values: Mapping[str, str]) -> str:

@@ -38,8 +38,9 @@ USER_AGENT: Final = b"buildkit-session"
 class Channel:
     """Makes calls, any number at once; the connection stays its owner's.
 
-    Every method raises :class:`RpcError` for a status other than OK and :class:`ConnectionClosed` when the connection
-    ends first. A call that is cancelled, or whose block is left early, is reset, which cancels it in the server.
+    Every method raises :class:`RpcError` for a status other than OK, :class:`ConnectionClosed` when the connection
+    ends first and :class:`LocalProtocolError` for a path or metadata that cannot be sent. A call that is cancelled, or
+    whose block is left early, is reset, which cancels it in the server. What a block raises leaves it as it is.
 
     Args:
         connection: an HTTP/2 connection to the server.
@@ -48,7 +49,7 @@ class Channel:
 
     def __init__(self, connection: ClientConnection, *, authority: str = "localhost") -> None:
         self.connection = connection
-        self._authority = authority.encode("ascii", "replace")
+        self._authority = _wire(authority)
 
     def __repr__(self) -> str:
         return f"<Channel to {self._authority!r} closed={self.connection.closed.is_set()}>"
@@ -70,17 +71,16 @@ class Channel:
             request: encodes requests.
             response: decodes responses.
             metadata: keys in lower case, with values of any text; repeated ones keep their order.
-            timeout: seconds after which the call fails with DEADLINE_EXCEEDED, on both sides.
+            timeout: seconds after which the call fails with DEADLINE_EXCEEDED, on both sides. The block is cancelled.
         """
-        deadline = anyio.CancelScope() if timeout is None else anyio.move_on_after(timeout)
-        with deadline:
+        with anyio.move_on_after(timeout) as scope:
             stream = await self.connection.open(self._headers(path, metadata, timeout))
-            call = OutgoingCall(stream, method=path, request=request, response=response)
+            call = OutgoingCall(stream, method=path, request=request, response=response, deadline=scope.deadline)
             try:
                 yield call
             finally:
                 call.close()
-        if deadline.cancelled_caught:
+        if scope.cancelled_caught:
             raise RpcError(Status.DEADLINE_EXCEEDED, f"{path} was not answered in {timeout:g} seconds")
 
     async def unary(
@@ -93,28 +93,31 @@ class Channel:
         timeout: float | None = None,  # noqa: ASYNC109 - as above
     ) -> ResponseMessage:
         """Send one message and return the one answer; arguments as for :meth:`call`."""
-        request, response = MessageCodec(type(message)), MessageCodec(answer)
+        async with self.stream(path, message, MessageCodec(answer), metadata=metadata, timeout=timeout) as call:
+            return await call.only_response()
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        path: str,
+        message: RequestMessage,
+        response: Codec[Response],
+        *,
+        metadata: Iterable[tuple[str, str]] = (),
+        timeout: float | None = None,  # noqa: ASYNC109 - as above
+    ) -> AsyncIterator[OutgoingCall[RequestMessage, Response]]:
+        """Send one message and have the block receive the answers; arguments as for :meth:`call`."""
+        request = MessageCodec(type(message))
         async with self.call(path, request=request, response=response, metadata=metadata, timeout=timeout) as call:
             await call.send(message)
             call.end()
-            return await call.only_response()
-
-    async def stream(
-        self, path: str, message: RequestMessage, answer: type[ResponseMessage]
-    ) -> AsyncIterator[ResponseMessage]:
-        """Send one message and iterate over the answers. Close the iterator if it is left early."""
-        request, response = MessageCodec(type(message)), MessageCodec(answer)
-        async with self.call(path, request=request, response=response) as call:
-            await call.send(message)
-            call.end()
-            while (received := await call.recv()) is not None:
-                yield received
+            yield call
 
     def _headers(self, path: str, metadata: Iterable[tuple[str, str]], timeout: float | None) -> Headers:
         headers = [
             (b":method", b"POST"),
             (b":scheme", b"http"),
-            (b":path", path.encode("ascii")),
+            (b":path", _wire(path)),
             (b":authority", self._authority),
             (b"content-type", b"application/grpc"),
             (b"te", b"trailers"),
@@ -122,4 +125,9 @@ class Channel:
         ]
         if timeout is not None:
             headers.append((b"grpc-timeout", format_timeout(timeout)))
-        return headers + [(key.encode("ascii"), value.encode("utf-8", "surrogateescape")) for key, value in metadata]
+        return headers + [(_wire(key), _wire(value)) for key, value in metadata]
+
+
+def _wire(text: str) -> bytes:
+    """Text as it is sent; whether it may be is for the connection to say."""
+    return text.encode("utf-8", "surrogateescape")

@@ -17,9 +17,18 @@ from buildkit_session.grpc.status import Status
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["Metadata"]
+__all__ = ["Metadata", "is_grpc"]
 
 _RESERVED = frozenset((b"te", b"content-type", b"user-agent", b"host"))
+_GRPC = b"application/grpc"
+
+
+def is_grpc(content_type: bytes) -> bool:
+    """Whether this is the content-type of a gRPC request or response, whatever its messages are.
+
+    Source: grpc/grpc:doc/PROTOCOL-HTTP2.md (Content-Type).
+    """
+    return content_type == _GRPC or content_type.startswith((_GRPC + b"+", _GRPC + b";"))
 
 
 class Metadata:

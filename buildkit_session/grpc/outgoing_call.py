@@ -1,19 +1,22 @@
 """One call, as the side that makes it sees it.
 
-Success is an explicit ``grpc-status: 0`` and nothing else: an answer that breaks off, an HTTP error page of a proxy, a
-missing or unreadable status are all failures.
-
-Source: grpc/grpc:doc/PROTOCOL-HTTP2.md (Responses, Errors), doc/http-grpc-status-mapping.md.
+Source: grpc/grpc:doc/PROTOCOL-HTTP2.md (Responses).
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Generic, TypeVar
+
+from anyio import current_time
+from anyio.lowlevel import checkpoint
 
 from buildkit_session.errors import RpcError, StreamReset
 from buildkit_session.grpc.message_stream import MessageStream
 from buildkit_session.grpc.metadata import Metadata
-from buildkit_session.grpc.status import Status, status_of_http, status_of_reset, status_of_trailers
+from buildkit_session.grpc.outcome import fault_of_response, status_of_reset, status_of_trailers
+from buildkit_session.grpc.status import Status
+from buildkit_session.http2.frames import CANCEL, NO_ERROR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,9 +29,6 @@ __all__ = ["OutgoingCall"]
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
-NO_ERROR = 0
-CANCEL = 8
-
 
 class OutgoingCall(MessageStream[Response, Request], Generic[Request, Response]):
     """A call under way. Made by :meth:`Channel.call`.
@@ -37,20 +37,26 @@ class OutgoingCall(MessageStream[Response, Request], Generic[Request, Response])
         method: the path of the method.
     """
 
-    def __init__(self, stream: Stream, *, method: str, request: Codec[Request], response: Codec[Response]) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        *,
+        method: str,
+        request: Codec[Request],
+        response: Codec[Response],
+        deadline: float = math.inf,  # on the clock of the event loop
+    ) -> None:
         super().__init__(stream, incoming=response, outgoing=request)
         self.method = method
-        self._sent_all = False
-        self._judged = False  # the response's headers were looked at
+        self._deadline = deadline
+        self._has_responses = False  # at least one has come
 
     def __repr__(self) -> str:
         return f"<OutgoingCall {self.method} on {self._stream!r}>"
 
     def end(self) -> None:
         """Say that no request follows; those that were sent go out before."""
-        if not self._sent_all:
-            self._sent_all = True
-            self._stream.send_end()
+        self._stream.send_end()
 
     async def headers(self) -> Metadata:
         """Wait for the metadata that the server sends before its first message.
@@ -62,11 +68,9 @@ class OutgoingCall(MessageStream[Response, Request], Generic[Request, Response])
         try:
             headers = await self._stream.wait_for_response()
         except StreamReset as reset:
-            raise status_of_reset(reset) from reset
-        if not self._judged:
-            if (fault := status_of_http(headers)) is not None:
-                raise fault
-            self._judged = True
+            raise self._status_of(reset) from reset
+        if (fault := fault_of_response(headers)) is not None:
+            raise fault
         return Metadata(headers)
 
     async def only_response(self) -> Response:
@@ -83,46 +87,47 @@ class OutgoingCall(MessageStream[Response, Request], Generic[Request, Response])
 
     def close(self) -> None:
         """End the call. What the server has not finished is cancelled there."""
-        if not self._stream.ended:
-            self._stream.reset(CANCEL)
-        elif not self._sent_all:
-            self._stream.reset(NO_ERROR)
+        self._stream.reset(NO_ERROR if self._stream.ended else CANCEL)
 
     async def send_many(self, messages: Iterable[Request]) -> None:
         """Send requests together; waits while the server is slower than this side.
+
+        What is sent after the server has ended the call well goes nowhere: it has answered without it.
 
         Raises:
             RpcError: the server has ended the call, with this status.
             ConnectionClosed: the connection ended.
         """
-        try:
-            await super().send_many(messages)
-        except StreamReset as reset:
-            raise self._failure(reset) from reset
-
-    async def _wait(self) -> None:
-        try:
-            await self.headers()
-            await super()._wait()
-        except StreamReset as reset:
-            if not self._stream.ended:
-                raise status_of_reset(reset) from reset
-            # All was said before: a server may reset what it has answered early (RFC 9113, section 8.1).
-            self._unpacker.check_end()
-        if not self._bodies:
+        if self._stream.ended:
+            await checkpoint()
+        else:
+            try:
+                await super().send_many(messages)
+            except StreamReset as reset:
+                raise self._status_of(reset) from reset
+        if self._stream.ended:
             self._raise_for_status()
 
-    def _failure(self, reset: StreamReset) -> RpcError:
-        """Why the server wants no more: its status, if it has sent one."""
+    async def _wait(self) -> None:
+        await self.headers()
         try:
-            if self._stream.ended:
-                self._raise_for_status()
-        except RpcError as status:
-            return status
-        return status_of_reset(reset)
+            await super()._wait()
+        except StreamReset as reset:
+            raise self._status_of(reset) from reset
+        if self._bodies:
+            self._has_responses = True
+        else:
+            self._raise_for_status()
+
+    def _status_of(self, reset: StreamReset) -> RpcError:
+        return status_of_reset(reset, expired=current_time() >= self._deadline)
 
     def _raise_for_status(self) -> None:
-        stream = self._stream
-        status = status_of_trailers(stream.trailers if stream.trailers is not None else stream.response or [])
-        if status.code != Status.OK:
+        response, trailers = self._stream.response or [], self._stream.trailers
+        if (fault := fault_of_response(response)) is not None:
+            raise fault
+        if trailers is None:
+            # Without a message before it the status may come with the headers, in one frame.
+            trailers = [] if self._has_responses else response
+        if (status := status_of_trailers(trailers)).code != Status.OK:
             raise status

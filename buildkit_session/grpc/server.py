@@ -10,8 +10,9 @@ import anyio
 from buildkit_session.errors import RpcError, first_cause
 from buildkit_session.grpc.call import RESPONSE_HEADERS, Call
 from buildkit_session.grpc.deadline import parse_timeout
-from buildkit_session.grpc.metadata import Metadata
+from buildkit_session.grpc.metadata import Metadata, is_grpc
 from buildkit_session.grpc.status import Status, status_trailers
+from buildkit_session.http2.frames import CANCEL, REFUSED_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,11 +26,6 @@ __all__ = ["Server"]
 
 MAX_HANDLERS: Final = 1000
 """Handlers running at once, those of reset streams that still clean up included: four times the open streams."""
-
-CANCEL: Final = 8
-REFUSED_STREAM: Final = 7
-
-_GRPC: Final = b"application/grpc"
 
 log = logging.getLogger("buildkit_session.grpc")
 
@@ -155,10 +151,7 @@ def _refusal(stream: Stream) -> bytes | None:
     """
     if _header(stream, b":method") != b"POST":
         return b"405"
-    content_type = _header(stream, b"content-type")
-    if content_type != _GRPC and not content_type.startswith((_GRPC + b"+", _GRPC + b";")):
-        return b"415"
-    return None
+    return None if is_grpc(_header(stream, b"content-type")) else b"415"
 
 
 def _header(stream: Stream, name: bytes) -> bytes:

@@ -1,9 +1,9 @@
 """The HTTP/2 state machine in the client role: this side opens the streams.
 
-A stream of a client lives until both sides have ended it, or one of them has reset it. A server may answer, and end
-its side, before it was sent everything; what is then left to send nobody needs.
+A stream of a client lives until the server has ended its side, or one of the two has reset it. A server may answer
+before it was sent everything; what is then left to send nobody needs, and the stream is reset without an error.
 
-Source: RFC 9113, sections 5.1, 8.1 and 8.3.2.
+Source: RFC 9113, sections 5.1, 8.1 and 8.3.2; grpc/grpc-go:internal/transport/http2_client.go (closeStream).
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Final
 
 import h2.events
 
+from buildkit_session.errors import LocalProtocolError, RemoteProtocolError
 from buildkit_session.http2.core import CONNECTION_WINDOW, LARGEST_FRAME, STREAM_WINDOW, Core
 from buildkit_session.http2.events import HeadersReceived, StreamEnded, StreamResetReceived
-from buildkit_session.http2.fields import response_fault, trailers_fault
-from buildkit_session.http2.frames import HEADER, PROTOCOL_ERROR
+from buildkit_session.http2.fields import request_fault, response_fault, trailers_fault
+from buildkit_session.http2.frames import HEADER, NO_ERROR, PROTOCOL_ERROR
 from buildkit_session.http2.header_block import HeaderBlock
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class ClientCore(Core):
             stream_window=stream_window, connection_window=connection_window, max_header_list=max_header_list
         )
         self._block = HeaderBlock(limit=min(max_header_list, LARGEST_FRAME))
-        self._alive: set[int] = set()  # at least one side may still send; ``_streams`` are those where we may
+        self._alive: set[int] = set()  # the server may still send; ``_streams`` are those of them where we may too
         self._answered: set[int] = set()  # alive, and the headers of the response have come
 
     @property
@@ -58,7 +59,13 @@ class ClientCore(Core):
         return not self._closed and len(self._alive) < self._h2.remote_settings.max_concurrent_streams
 
     def open_stream(self, headers: Headers) -> int:
-        """Open a stream with the headers of a request and return its number. There must be room for it."""
+        """Open a stream with the headers of a request and return its number. There must be room for it.
+
+        Raises:
+            LocalProtocolError: the headers are malformed; nothing was sent.
+        """
+        if (fault := request_fault(headers)) is not None:
+            raise LocalProtocolError(f"the request cannot be sent: {fault}")
         stream_id = self._h2.get_next_available_stream_id()
         self._h2.send_headers(stream_id, headers)
         self._alive.add(stream_id)
@@ -72,7 +79,7 @@ class ClientCore(Core):
         self.send_trailers(stream_id, [])
 
     def is_open(self, stream_id: int) -> bool:
-        """Whether a stream still lives."""
+        """Whether the server may still send on a stream."""
         return stream_id in self._alive
 
     def _data_frame(self, frame: Frame, arrived: _Arrived) -> None:
@@ -87,42 +94,48 @@ class ClientCore(Core):
         match event:
             case h2.events.ResponseReceived() | h2.events.TrailersReceived():
                 headers = [(bytes(name), bytes(value)) for name, value in event.headers or ()]
-                self._headers_received(event.stream_id or 0, headers, arrived)
+                is_last = event.stream_ended is not None
+                self._headers_received(event.stream_id or 0, headers, arrived, is_last=is_last)
             case h2.events.StreamEnded():
                 self._end_received(event.stream_id or 0, arrived)
+            case h2.events.RequestReceived():
+                # h2 takes headers on a number that only a server could open, and nothing was promised (section 8.4).
+                raise RemoteProtocolError("the server opened a stream", code=PROTOCOL_ERROR)
             case _:
                 super()._translate(event, arrived)
 
-    def _headers_received(self, stream_id: int, headers: Headers, arrived: _Arrived) -> None:
+    def _headers_received(self, stream_id: int, headers: Headers, arrived: _Arrived, *, is_last: bool) -> None:
         if stream_id not in self._alive:
             return
         first = stream_id not in self._answered
         if (response_fault if first else trailers_fault)(headers) is not None:
-            self._refuse(stream_id, arrived)
+            self._refuse(stream_id, arrived, is_last=is_last)
             return
         self._answered.add(stream_id)
         if first or headers:  # DATA that ends a stream is shown to ``h2`` as trailers without fields
             arrived.add(HeadersReceived(stream_id, headers))
 
-    def _refuse(self, stream_id: int, arrived: _Arrived) -> None:
+    def _refuse(self, stream_id: int, arrived: _Arrived, *, is_last: bool = False) -> None:
         """End a stream over its malformed answer; the others go on (RFC 9113, section 8.1.1)."""
-        self.reset_stream(stream_id, PROTOCOL_ERROR)
-        arrived.add(StreamResetReceived(stream_id, PROTOCOL_ERROR))
+        if is_last and stream_id not in self._streams:
+            self._forget(stream_id)  # both sides have ended it: for h2 nothing is left to reset
+        else:
+            self.reset_stream(stream_id, PROTOCOL_ERROR)
+        arrived.add(StreamResetReceived(stream_id, PROTOCOL_ERROR, by="library"))
 
     def _end_received(self, stream_id: int, arrived: _Arrived) -> None:
-        if not self._credit.is_given(stream_id):
+        if stream_id not in self._alive:
             return
-        self._credit.end(stream_id)
         arrived.add(StreamEnded(stream_id))
-        if stream_id not in self._streams:
+        if stream_id in self._streams:
+            self.reset_stream(stream_id, NO_ERROR)
+        else:
             self._forget(stream_id)
 
     def _finish(self, stream_id: int, _trailers: Headers) -> None:
         self._h2.end_stream(stream_id)
         self._streams.discard(stream_id)
         self._outbox.drop(stream_id)
-        if not self._credit.is_given(stream_id):
-            self._forget(stream_id)
 
     def _forget(self, stream_id: int) -> bool:
         if stream_id not in self._alive:

@@ -197,6 +197,7 @@ class Stream:
     def _end_received(self) -> None:
         self._ended = True
         self._readable.set()
+        self._writable.set()  # who has asked, and was answered, has nothing left to send
 
     def _failed(self, error: StreamReset | ConnectionClosed) -> None:
         if self._error is not None:
@@ -397,9 +398,9 @@ class Connection(asyncio.BufferedProtocol):
                 stream._end_received()
                 if not self._core.is_open(stream_id):
                     del self._streams[stream_id]  # this side had ended before
-            case StreamResetReceived(stream_id, code):
+            case StreamResetReceived(stream_id, code, by):
                 del self._streams[stream_id]
-                stream._failed(StreamReset(code, by="peer"))
+                stream._failed(StreamReset(code, by=by))
             case _:
                 assert_never(event)
 

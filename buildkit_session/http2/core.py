@@ -195,7 +195,7 @@ class Core:
             _require_window(self._outbox.widen_connection(increment))
         elif not self._outbox.widen(stream_id, increment):
             self.reset_stream(stream_id, FLOW_CONTROL_ERROR)
-            arrived.add(StreamResetReceived(stream_id, FLOW_CONTROL_ERROR))
+            arrived.add(StreamResetReceived(stream_id, FLOW_CONTROL_ERROR, by="library"))
         return True
 
     def _judge(self, wire: bytes, arrived: _Arrived) -> None:
@@ -383,7 +383,12 @@ def _h2_connection(
     """An ``h2`` connection that has announced our limits and leaves to us what it would end the connection over."""
     # What these switch off is the work of ``fields``, which says why.
     config = h2.config.H2Configuration(
-        client_side=not is_server, header_encoding=None, validate_inbound_headers=False, normalize_inbound_headers=False
+        client_side=not is_server,
+        header_encoding=None,
+        validate_inbound_headers=False,
+        normalize_inbound_headers=False,
+        validate_outbound_headers=is_server,
+        normalize_outbound_headers=is_server,
     )
     codes = h2.settings.SettingCodes
     limits = {

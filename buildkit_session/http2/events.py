@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 __all__ = [
     "DataReceived",
@@ -53,10 +53,11 @@ class StreamEnded:
 
 @dataclass(frozen=True, slots=True)
 class StreamResetReceived:
-    """The peer ended the stream early with this HTTP/2 error code."""
+    """A stream ended early with this HTTP/2 error code: the peer has reset it, or was told that it did wrong on it."""
 
     stream_id: int
     code: int
+    by: Literal["peer", "library"] = "peer"
 
 
 @dataclass(frozen=True, slots=True)

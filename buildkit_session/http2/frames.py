@@ -33,6 +33,7 @@ PROTOCOL_ERROR: Final = 1
 FLOW_CONTROL_ERROR: Final = 3
 FRAME_SIZE_ERROR: Final = 6
 REFUSED_STREAM: Final = 7
+CANCEL: Final = 8
 ENHANCE_YOUR_CALM: Final = 11
 
 _LAYOUT: Final = Struct(">HBBBI")  # a length of 24 bits as two numbers, type, flags, stream

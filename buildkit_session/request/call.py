@@ -1,50 +1,37 @@
-"""Questions to the frontend in place of a build: ``--call`` and ``--check``.
+"""The value of ``--call``: a question to the frontend in place of a build.
 
-Source: docker/buildx:util/buildflags/callfunc.go, build/build.go (frontend.caps and requestid).
+Source: docker/buildx:util/buildflags/callfunc.go.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from buildkit_session.engine.subrequest import Call
 from buildkit_session.errors import InputError
 from buildkit_session.request.fields import read_fields
 from buildkit_session.truth import FALSE, TRUE
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-__all__ = ["CallRequest", "parse"]
+__all__ = ["parse", "read_call"]
 
 _BUILD: Final = "build"
-_CAPS: Final = "frontend.caps"
-_SUBREQUESTS: Final = "moby.buildkit.frontend.subrequests+forward"
 _ALIASES: Final = {"check": "lint"}
 
 
-@dataclass(frozen=True, slots=True)
-class CallRequest:
-    """One question.
+def read_call(given: object) -> Call | None:
+    """Take a question, or a text as :func:`parse` takes it.
 
-    Attributes:
-        name: what is asked for: ``lint``, ``outline``, ``targets`` or what else the frontend knows.
-        format: of the answer that is shown; ``json`` or empty.
-        ignore_status: whether the answer's own exit code is left out of account.
+    Raises:
+        InputError: it is neither.
     """
-
-    name: str
-    format: str = ""
-    ignore_status: bool = False
-
-    def attributes(self, attrs: Mapping[str, str]) -> dict[str, str]:
-        """Add the question to the attributes of the frontend. Only a gateway client gets the answer."""
-        caps = attrs.get(_CAPS)
-        joined = _SUBREQUESTS if caps is None else f"{caps},{_SUBREQUESTS}"
-        return {**attrs, _CAPS: joined, "requestid": f"frontend.{self.name}"}
+    if isinstance(given, Call):
+        return given
+    if not isinstance(given, str):
+        raise InputError(f"call must be a text such as check, not a {type(given).__name__}")
+    return parse(given)
 
 
-def parse(text: str) -> CallRequest | None:
+def parse(text: str) -> Call | None:
     """Read one value of ``--call``: ``NAME[,format=FORMAT][,ignorestatus=BOOLEAN]``.
 
     Returns:
@@ -70,7 +57,7 @@ def parse(text: str) -> CallRequest | None:
         return None
     if not name:
         raise InputError(f"invalid print value: {text}; it names no method, such as check, outline or targets")
-    return CallRequest(_ALIASES.get(name, name), given["format"], _read_boolean(given["ignorestatus"]))
+    return Call(_ALIASES.get(name, name), given["format"], _read_boolean(given["ignorestatus"]))
 
 
 def _read_boolean(value: str) -> bool:

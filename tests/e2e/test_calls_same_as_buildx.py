@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from buildkit_session.engine.subrequest import Answer, answer, dockerfile_name, parse_call
+from buildkit_session.engine.subrequest import Answer, answer, dockerfile_name
+from buildkit_session.request.call import parse
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +46,7 @@ CALLS = ["check", "targets", "outline"]
 
 
 def ours(call: str, run_json: str, *, code: int = 0, filename: str = "") -> Answer:
-    parsed = parse_call(call)
+    parsed = parse(call)
     assert parsed is not None
     metadata = {"result.json": run_json, "version": "1.0.0", "result.statuscode": str(code)}
     return answer(parsed, {key: text.encode() for key, text in metadata.items()}, filename=filename)

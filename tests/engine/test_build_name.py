@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from buildkit_session.engine.build_name import build_name
-from buildkit_session.engine.buildx_state import BuildOrigin
+from buildkit_session.engine.build_origin import BuildOrigin
 
 
 @pytest.mark.parametrize(

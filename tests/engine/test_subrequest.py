@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildkit_session.engine.subrequest import Answer, Call, answer, dockerfile_name, parse_call
-from buildkit_session.errors import EngineError, InputError
+from buildkit_session.engine.subrequest import Answer, Call, answer, dockerfile_name
+from buildkit_session.errors import EngineError
 
 NAMES = ["warnings", "sources", "buildError", "location", "sourceIndex", "ranges", "targets", "name", "args", "data"]
 JSON = st.recursive(
@@ -35,32 +35,14 @@ def warning(rule: str, index: int = 0, *lines: int) -> dict[str, object]:
     return {"ruleName": rule, "detail": "why", "location": {"sourceIndex": index, "ranges": ranges}}
 
 
-@pytest.mark.parametrize(
-    ("text", "call"),
-    [
-        ("", None),
-        ("build", None),
-        ("build,format=json", None),
-        ("check", Call("lint")),
-        ("outline", Call("outline")),
-        ("targets,format=json", Call("targets", "json")),
-        ("format=json,check,ignorestatus=true", Call("lint", "json", ignore_status=True)),
-        ("check,ignorestatus=0", Call("lint")),
-        ('"subrequests.describe"', Call("subrequests.describe")),
-    ],
-)
-def test_calls(text: str, call: Call | None) -> None:
-    assert parse_call(text) == call
-
-
-@pytest.mark.parametrize("text", ["a,b", "check,colour=red", "check,ignorestatus=perhaps", "format=json", '"', ","])
-def test_what_is_no_call(text: str) -> None:
-    with pytest.raises(InputError, match="such as check or outline"):
-        parse_call(text)
-
-
-def test_request_id() -> None:
-    assert Call("lint").request_id == "frontend.lint"
+def test_a_question_joins_what_the_frontend_must_be_able_to_do() -> None:
+    subrequests = "moby.buildkit.frontend.subrequests+forward"
+    assert Call("lint").attributes({"a": "b"}) == {
+        "a": "b",
+        "frontend.caps": subrequests,
+        "requestid": "frontend.lint",
+    }
+    assert Call("lint").attributes({"frontend.caps": "x"})["frontend.caps"] == f"x,{subrequests}"
 
 
 @pytest.mark.parametrize(

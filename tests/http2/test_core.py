@@ -405,7 +405,7 @@ def test_window_overflow_ends_that_stream() -> None:
     bad, good = pair.open(), pair.open()
     update = b"\0\0\x04\x08\0" + bad.to_bytes(4, "big") + (2**31 - 1).to_bytes(4, "big")
 
-    assert pair.core.receive_data(update) == [StreamResetReceived(bad, 3)]
+    assert pair.core.receive_data(update) == [StreamResetReceived(bad, 3, by="library")]
     assert not pair.core.is_open(bad)
     assert pair.core.is_open(good)
 

@@ -8,6 +8,7 @@ import pytest
 
 from buildkit_session.request.attributes import entitlements, frontend_attributes, proxy_build_args
 from buildkit_session.request.build_request import BuildRequest
+from buildkit_session.request.cache import CacheEntry
 
 CONTEXTS = "moby.buildkit.frontend.contexts+forward"
 GIT_QUERY = "moby.buildkit.frontend.gitquerystring"
@@ -47,7 +48,7 @@ def attributes(request: dict[str, Any], **others: Any) -> dict[str, str]:
             {"context:a": "https://h/r.git?ref=b", "frontend.caps": f"{CONTEXTS},{GIT_QUERY}+forward"},
         ),
         # None of these is for the frontend.
-        ({"tags": "a", "cache_from": "b", "allow": "network.host", "secrets": ["id=a"], "call": "check"}, {}),
+        ({"tags": "a", "cache_to": "type=inline", "allow": "network.host", "secrets": ["id=a"], "call": "check"}, {}),
     ],
 )
 def test_each_argument(request_: dict[str, Any], expected: dict[str, str]) -> None:
@@ -93,6 +94,15 @@ def test_the_inputs_of_the_build_are_added() -> None:
     assert (told["context"], told["dockerfilekey"]) == (url, "dockerfile")
     assert told["frontend.caps"] == f"{CONTEXTS},{GIT_QUERY}"
     assert "frontend.caps" not in attributes({}, context_attrs={"context": "https://h/a.tar?x=1"})
+
+
+def test_caches_are_named_to_the_frontend_too() -> None:
+    request = {"cache_from": ["é", "type=x"]}
+    assert attributes(request)["cache-imports"] == '[{"Type":"registry","Attrs":{"ref":"é"}},{"Type":"x"}]'
+    known = [CacheEntry("local", {"src": "c", "digest": "d"})]
+    told = attributes(request, cache_imports=known)["cache-imports"]
+    assert told == '[{"Type":"local","Attrs":{"digest":"d","src":"c"}}]'
+    assert "cache-imports" not in attributes(request, cache_imports=[])
 
 
 def test_the_gateway_and_an_index() -> None:

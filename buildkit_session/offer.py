@@ -1,0 +1,173 @@
+"""What one build offers to the daemon that runs it: the services of its session, and places for its exports."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from buildkit_session import output
+from buildkit_session.errors import InputError, UnsupportedError
+from buildkit_session.request.ssh import SshAgent, SshKeys
+from buildkit_session.services.filesend import FileSend
+from buildkit_session.session import Session, shared_key
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from buildkit_session.build import Target
+    from buildkit_session.content_stores import ContentStores
+    from buildkit_session.engine.daemon import DaemonInfo
+    from buildkit_session.inputs import Inputs
+    from buildkit_session.output import Output
+    from buildkit_session.request.build_request import BuildRequest
+    from buildkit_session.request.ssh import SshSource
+    from buildkit_session.services import Service
+    from buildkit_session.services.auth import Auth, CredentialSource
+    from buildkit_session.services.filesync import FileSync
+    from buildkit_session.services.ssh import Agent
+
+    CredentialsLike: TypeAlias = Mapping[str, tuple[str, str]] | CredentialSource
+
+__all__ = ["CredentialsLike", "make_auth", "make_session", "make_targets", "running_agents"]
+
+
+def make_targets(outputs: Sequence[Output], info: DaemonInfo) -> dict[int, Target]:
+    """Make what takes the exports, by the number of the output; those that stay in the daemon have nothing.
+
+    Raises:
+        UnsupportedError: one of them cannot be taken yet.
+    """
+    return {number: made for number, out in enumerate(outputs) if (made := _target(out, info))}
+
+
+def make_session(
+    request: BuildRequest,
+    inputs: Inputs,
+    *,
+    shared: FileSync,
+    targets: Mapping[int, Target],
+    auth: Auth | None,
+    agents: Mapping[str, Agent],
+    stores: ContentStores | None,
+) -> Session:
+    """Make the session of a build, with what the daemon may ask for; nothing that the build has no use for."""
+    layouts = {**inputs.layouts, **(stores.stores if stores else {})}
+    services: list[Service] = [shared] if inputs.directories else []
+    if targets:
+        services.append(FileSend(targets))
+    if request.secrets:
+        from buildkit_session.services.secrets import Secrets  # noqa: PLC0415 - few builds have any
+
+        services.append(Secrets(request.secrets))
+    if auth is not None:
+        services.append(auth)
+    if agents:
+        from buildkit_session.services.ssh import Ssh  # noqa: PLC0415 - as above
+
+        services.append(Ssh(agents))
+    if inputs.upload is not None:
+        services.append(inputs.upload)
+    if layouts:
+        from buildkit_session.services.content import Content  # noqa: PLC0415 - as above
+
+        services.append(Content(layouts))
+    return Session(
+        services,
+        shared_key=shared_key(inputs.directory) if inputs.directory is not None else secrets.token_hex(16),
+        name=inputs.name,
+    )
+
+
+def make_auth(credentials: CredentialsLike | None) -> Auth | None:
+    """Make what answers for registries: once for a client, as it keeps the secrets by which daemons know it again.
+
+    Args:
+        credentials: of registries: names and pairs, or something that looks for them.
+
+    Raises:
+        InputError: they are neither.
+    """
+    if credentials is None:
+        return None
+    # Here, not above: few programs have any.
+    from buildkit_session.engine.web import AiohttpWeb  # noqa: PLC0415
+    from buildkit_session.services.auth import Auth, Credentials, StaticCredentials, Tokens  # noqa: PLC0415
+    from buildkit_session.services.docker_config import DockerConfig  # noqa: PLC0415
+
+    if isinstance(credentials, DockerConfig):
+        return Auth(credentials, tokens=Tokens.of_environment(os.environ, AiohttpWeb()))
+    if not isinstance(credentials, Mapping):
+        return Auth(credentials, tokens=Tokens.of_one_client(AiohttpWeb()))
+    try:
+        known = StaticCredentials({host: Credentials(*pair) for host, pair in credentials.items()})
+    except TypeError:
+        raise InputError("credentials must be a mapping such as {'ghcr.io': ('user', 'token')}") from None
+    return Auth(known, tokens=Tokens.of_one_client(AiohttpWeb()))
+
+
+@asynccontextmanager
+async def running_agents(sources: Mapping[str, SshSource], *, over_ssh: bool) -> AsyncIterator[Mapping[str, Agent]]:
+    """Have the ssh agents of a build, and end those that were started for it with the block.
+
+    Args:
+        sources: by id.
+        over_ssh: whether the daemon fetches the context by ssh, which needs the default agent if none is named.
+
+    Raises:
+        InputError: there is no agent, or a file is no key.
+    """
+    if over_ssh and not sources:
+        sources = {"default": SshAgent()}
+    async with AsyncExitStack() as stack:
+        yield {name: await _agent(source, stack) for name, source in sources.items()}
+
+
+async def _agent(source: SshSource, stack: AsyncExitStack) -> Agent:
+    if isinstance(source, SshKeys):
+        from buildkit_session.services.key_agent import key_agent  # noqa: PLC0415 - few builds have keys
+
+        return await stack.enter_async_context(key_agent(source.paths))
+    from buildkit_session.services.agent_socket import AgentSocket  # noqa: PLC0415 - or agents
+
+    return AgentSocket(source.socket())
+
+
+def _target(out: Output, info: DaemonInfo) -> Target | None:
+    if isinstance(out, output.ImageOutput | output.CustomOutput | output.CacheOnlyOutput):
+        return None
+    if isinstance(out, output.OciOutput | output.DockerOutput):
+        return _image_target(out, info)
+    # Here, not above: a build that exports nothing does without what writes exports, a tenth of all there is to load.
+    from buildkit_session.services import targets  # noqa: PLC0415
+
+    if isinstance(out, output.LocalOutput):
+        return targets.DirectoryTarget(out.dest, out.receive_options, mode=out.mode)
+    if isinstance(out, output.ListingOutput):
+        return targets.ListingTarget(out.receive_options)
+    return _file_target(out)
+
+
+def _image_target(out: output.OciOutput | output.DockerOutput, info: DaemonInfo) -> Target | None:
+    if not out.tar:
+        return None  # the content store takes it
+    if isinstance(out, output.DockerOutput) and out.loads:
+        if info.is_engine and out.context is None:
+            return None  # it is in the Engine's store then
+        raise UnsupportedError(
+            "loading the image into another Engine is not supported yet; export it: type=docker,dest="
+        )
+    return _file_target(out)
+
+
+def _file_target(out: output.TarOutput | output.OciOutput | output.DockerOutput) -> Target:
+    from buildkit_session.services import targets  # noqa: PLC0415 - as above
+
+    if isinstance(out.dest, Path):
+        return targets.FileTarget(out.dest, out.limits)
+    dest: Any = sys.stdout.buffer if out.to_stdout else out.dest
+    return targets.StreamTarget(dest, out.limits)
