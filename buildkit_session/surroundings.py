@@ -50,12 +50,12 @@ def find_sockets(environ: Mapping[str, str]) -> list[str]:
 
 
 def _credentials(environ: Mapping[str, str]) -> Iterator[Finding]:
-    file = config_directory(environ=environ) / "config.json"
     try:
+        file = config_directory(environ=environ) / "config.json"  # this reads it, too
         config = Settings.read(file, missing_ok=True)
         helpers, known = _helpers(config), [*_known(config, environ)]
     except InputError as error:
-        yield Finding(Level.BROKEN, "credentials", str(error), f"correct {file}, or move it away")
+        yield Finding(Level.BROKEN, "credentials", str(error), "correct that file, or move it away")
         return
     missing = {helper: place for helper, place in helpers.items() if not _installed(helper, environ)}
     for helper, place in missing.items():

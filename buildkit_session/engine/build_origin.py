@@ -42,7 +42,10 @@ def find_origin(environ: Mapping[str, str], ref: str) -> BuildOrigin | None:
     """Look up where a build was started from, if it was started here and by buildx."""
     if not ref.isalnum():
         return None  # no name that buildx gives, and it must not lead elsewhere
-    root = Path(environ.get("BUILDX_CONFIG") or config_directory(environ=environ) / "buildx")
+    try:
+        root = Path(environ.get("BUILDX_CONFIG") or config_directory(environ=environ) / "buildx")
+    except InputError:  # docker's own settings are broken
+        return None
     for builder in _entries(root / "refs"):
         for node in _entries(builder):
             if (found := _read(node, ref)) is not None:

@@ -26,3 +26,5 @@ def test_origins(tmp_path: Path) -> None:
 
 def test_no_state(tmp_path: Path) -> None:
     assert find_origin({"HOME": str(tmp_path)}, "abc") is None
+    (tmp_path / "config.json").write_text("{")
+    assert find_origin({"DOCKER_CONFIG": str(tmp_path)}, "abc") is None
