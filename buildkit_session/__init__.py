@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from buildkit_session.build import Build, BuildResult
     from buildkit_session.client import Client, connect
     from buildkit_session.context import Context
+    from buildkit_session.engine.cache_records import CacheRecord
+    from buildkit_session.engine.daemon import DaemonInfo
     from buildkit_session.engine.events import (
         EngineText,
         ImageId,
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
         VertexStatus,
         VertexWarning,
     )
+    from buildkit_session.engine.history_values import BuildRecord, BuildState
     from buildkit_session.engine.info import EngineInfo
+    from buildkit_session.engine.workers import Worker
     from buildkit_session.errors import (
         BuildError,
         ConnectionClosed,
@@ -66,11 +70,15 @@ if TYPE_CHECKING:
 __all__ = [
     "Build",
     "BuildError",
+    "BuildRecord",
     "BuildResult",
+    "BuildState",
+    "CacheRecord",
     "CallAnswer",
     "Client",
     "ConnectionClosed",
     "Context",
+    "DaemonInfo",
     "DirectoryTotal",
     "EngineError",
     "EngineInfo",
@@ -103,6 +111,7 @@ __all__ = [
     "VertexLog",
     "VertexStatus",
     "VertexWarning",
+    "Worker",
     "connect",
     "output",
     "secret",
@@ -121,7 +130,11 @@ _HOME = {
         "plan",
     ),
     **dict.fromkeys(("IgnoreLine",), "fsutil.dockerignore"),
+    **dict.fromkeys(("BuildRecord", "BuildState"), "engine.history_values"),
+    "CacheRecord": "engine.cache_records",
+    "DaemonInfo": "engine.daemon",
     **dict.fromkeys(("EngineInfo",), "engine.info"),
+    "Worker": "engine.workers",
     "Exported": "services.exported",
     "ListedEntry": "fsutil.listing",
     **dict.fromkeys(

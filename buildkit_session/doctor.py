@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from anyio import to_thread
 
+from buildkit_session.engine.builders import find_builder
 from buildkit_session.engine.contexts import find_endpoint
 from buildkit_session.engine.daemon import Daemon
 from buildkit_session.engine.history import History
-from buildkit_session.errors import SessionError, UnsupportedError
+from buildkit_session.errors import InputError, SessionError, UnsupportedError
 from buildkit_session.finding import Finding, Level
 from buildkit_session.surroundings import find_sockets, look_around
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from buildkit_session.engine.address import Endpoint
     from buildkit_session.engine.daemon import DaemonInfo
@@ -39,19 +40,31 @@ SKEW: Final = 5 * 10**9
 _KIN: Final = ({"amd64", "386"}, {"arm64", "arm"})
 
 
-async def examine(address: str | None = None, *, environ: Mapping[str, str] = os.environ) -> list[Finding]:
+async def examine(
+    address: str | None = None, *, builder: str | None = None, environ: Mapping[str, str] = os.environ
+) -> list[Finding]:
     """Examine a daemon and this machine.
 
     Args:
         address: as for :func:`buildkit_session.connect`.
+        builder: as there.
         environ: the environment.
     """
-    return [*await _examine_daemon(address, environ), *await to_thread.run_sync(look_around, environ)]
+    found = await _examine_daemon(lambda: _endpoint(address, builder, environ), environ)
+    return [*found, *await to_thread.run_sync(look_around, environ)]
 
 
-async def _examine_daemon(address: str | None, environ: Mapping[str, str]) -> list[Finding]:
+def _endpoint(address: str | None, builder: str | None, environ: Mapping[str, str]) -> Endpoint:
+    if builder is None:
+        return find_endpoint(address, environ=environ)
+    if address is not None:
+        raise InputError("a builder names a daemon, and so does an address; give one of them")
+    return find_builder(builder, environ=environ).nodes[0].endpoint
+
+
+async def _examine_daemon(find: Callable[[], Endpoint], environ: Mapping[str, str]) -> list[Finding]:
     try:
-        endpoint = await to_thread.run_sync(lambda: find_endpoint(address, environ=environ))
+        endpoint = await to_thread.run_sync(find)
     except SessionError as error:
         return [Finding(Level.BROKEN, "address", str(error))]
     daemon = Daemon(endpoint)

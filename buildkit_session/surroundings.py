@@ -5,18 +5,18 @@ Nothing is started or changed, and no secret is read: helpers are looked for, no
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import stat
 from contextlib import closing
-from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from buildkit_session.engine.address import DEFAULT_SOCKET
-from buildkit_session.engine.buildx_state import docker_directory, list_builders
-from buildkit_session.errors import InputError
+from buildkit_session.engine.builders import find_builder
+from buildkit_session.engine.contexts import config_directory
+from buildkit_session.engine.settings import Settings
+from buildkit_session.errors import InputError, SessionError
 from buildkit_session.finding import Finding, Level
 from buildkit_session.services.credential_helper import find_helper
 
@@ -50,52 +50,36 @@ def find_sockets(environ: Mapping[str, str]) -> list[str]:
 
 
 def _credentials(environ: Mapping[str, str]) -> Iterator[Finding]:
-    file = docker_directory(environ) / "config.json"
     try:
-        config = json.loads(file.read_bytes())
-    except FileNotFoundError:
-        config = {}
-    except (OSError, ValueError, RecursionError):
-        config = None
-    if not isinstance(config, dict):
-        yield Finding(
-            Level.BROKEN, "credentials", f"{file} cannot be read", "make it a JSON object again, or move it away"
-        )
+        file = config_directory(environ=environ) / "config.json"  # this reads it, too
+        config = Settings.read(file, missing_ok=True)
+        helpers, known = _helpers(config), [*_known(config, environ)]
+    except InputError as error:
+        yield Finding(Level.BROKEN, "credentials", str(error), "correct that file, or move it away")
         return
-    missing = {helper: place for helper, place in _helpers(config) if not _installed(helper, environ)}
+    missing = {helper: place for helper, place in helpers.items() if not _installed(helper, environ)}
     for helper, place in missing.items():
-        yield Finding(
-            Level.BROKEN,
-            "credentials",
-            f"docker-credential-{helper} is not installed, but {file} names it for {place}",
-            f"install docker-credential-{helper}, or take {helper!r} out of that file",
-        )
+        text = f"docker-credential-{helper} is not installed, but {file} names it for {place}"
+        yield Finding(Level.BROKEN, "credentials", text, f"install it, or take {helper!r} out of that file")
     if not missing:
-        known = list(_known(config, environ))
         yield Finding(Level.OK, "credentials", ", ".join(known) or "none: only public images can be pulled")
 
 
-def _known(config: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
+def _known(config: Settings, environ: Mapping[str, str]) -> Iterator[str]:
     """Say which credentials there are, without looking at any."""
     if environ.get("DOCKER_AUTH_CONFIG"):
         yield "those in DOCKER_AUTH_CONFIG"
-    if store := config.get("credsStore"):
+    if store := config.text("credsStore"):
         yield f"those that docker-credential-{store} keeps"
-    if names := {**_table(config, "auths"), **_table(config, "credHelpers")}:
+    if names := {**config.table("auths").entries, **config.table("credHelpers").entries}:
         yield f"for {', '.join(names)}"
 
 
-def _helpers(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    if isinstance(store := config.get("credsStore"), str) and store:
-        yield store, "all registries"
-    for host, helper in _table(config, "credHelpers").items():
-        if isinstance(helper, str):
-            yield helper, host
-
-
-def _table(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = config.get(key)
-    return value if isinstance(value, dict) else {}
+def _helpers(config: Settings) -> dict[str, str]:
+    """The helpers that are named, and what for."""
+    store = config.text("credsStore")
+    named = {helper: host for host, helper in config.table("credHelpers").texts().items()}
+    return {**named, **({store: "all registries"} if store else {})}
 
 
 def _installed(helper: str, environ: Mapping[str, str]) -> bool:
@@ -130,20 +114,16 @@ def _refusal(path: str) -> str:
 
 
 def _builders(environ: Mapping[str, str]) -> Iterator[Finding]:
-    builders = list_builders(environ)
-    if builders:
-        names = [f"{one.name} ({one.driver}{', current' if one.current else ''})" for one in builders]
-        yield Finding(Level.OK, "buildx", f"has the builders {', '.join(names)}")
-    chosen = environ.get("BUILDX_BUILDER")
-    if chosen and chosen not in {one.name for one in builders} and not _is_context(chosen, environ):
-        text = f"BUILDX_BUILDER names the builder {chosen!r}, which buildx does not have"
-        yield Finding(Level.LIMITED, "buildx", text, f"unset it, or docker buildx create --name {chosen}")
-
-
-def _is_context(name: str, environ: Mapping[str, str]) -> bool:
-    """Whether it is a docker context; buildx has a builder for each."""
-    digest = sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
-    return name == "default" or (docker_directory(environ) / "contexts/meta" / digest).is_dir()
+    """Say what buildx would build with, where that is no docker context."""
+    try:
+        builder = find_builder(environ=environ)
+    except SessionError as error:
+        advice = "choose another one for docker buildx: docker buildx use NAME"
+        yield Finding(Level.LIMITED, "buildx", str(error), advice)
+        return
+    if not builder.is_context:
+        text = f"builds with {builder.name!r} ({builder.driver}), here that takes --builder {builder.name}"
+        yield Finding(Level.OK, "buildx", text)
 
 
 def _is_socket(path: Path) -> bool:

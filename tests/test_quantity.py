@@ -60,3 +60,8 @@ def test_a_count() -> None:
 def test_any_text_is_a_size_or_a_typed_error(text: str) -> None:
     with suppress(InputError):
         assert read_size("max-size", text) >= 0
+
+
+@pytest.mark.parametrize(("text", "size"), [("1", 1), ("10b", 10), ("1kb", 1024), ("1.5G", 3 << 29), ("2MiB", 2 << 20)])
+def test_powers_of_1024(text: str, size: int) -> None:
+    assert read_size("max", text, binary=True) == size

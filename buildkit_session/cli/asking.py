@@ -30,7 +30,7 @@ def ask(line: CommandLine, question: Callable[[Client], Awaitable[None]]) -> int
         logging.basicConfig(level=logging.DEBUG)
 
     async def connected() -> None:
-        async with connect(line.last("host")) as client:
+        async with connect(line.last("host"), builder=line.last("builder")) as client:
             await question(client)
 
     try:

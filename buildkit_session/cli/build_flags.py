@@ -9,7 +9,10 @@ from typing import Final
 
 from buildkit_session.cli.flags import Flag
 
-__all__ = ["FLAGS", "IGNORED", "WARNED"]
+__all__ = ["BUILDER", "FLAGS", "IGNORED", "WARNED"]
+
+BUILDER: Final = Flag("builder", "Use this builder of docker buildx, or docker context", "NAME")
+"""The flag of every command that has to do with a daemon."""
 
 _SHOWN: Final = (
     Flag("add-host", "Add a line to /etc/hosts of RUN steps, such as name=10.0.0.1", "HOST=IP"),
@@ -22,7 +25,7 @@ _SHOWN: Final = (
         "Add a context: a directory, a git or http URL, docker-image://IMAGE or oci-layout://PATH",
         "NAME=VALUE",
     ),
-    Flag("builder", "Use this builder of docker buildx, or docker context", "NAME"),
+    BUILDER,
     Flag("cache-from", "Take cache from an image, or from type=local,src=DIRECTORY", "CACHE"),
     Flag("cache-to", "Put the cache to type=registry,ref=IMAGE, type=local,dest=DIRECTORY or type=inline", "CACHE"),
     Flag("call", "Ask in place of a build: check, outline, targets or another call", "CALL"),

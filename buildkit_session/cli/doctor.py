@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
+from buildkit_session.cli.build_flags import BUILDER
 from buildkit_session.cli.console import Console
 from buildkit_session.cli.failure import FAILURE, SUCCESS, report
 from buildkit_session.cli.flags import Flag
@@ -25,7 +26,7 @@ __all__ = ["FLAGS", "OPERANDS", "USAGE", "run"]
 
 USAGE = "doctor [OPTIONS]"
 OPERANDS = (0, 0)
-FLAGS = (Flag("format", "Format of the output: text or json (default: text)", "FORMAT"),)
+FLAGS = (BUILDER, Flag("format", "Format of the output: text or json (default: text)", "FORMAT"))
 
 _BROKEN: Final = "broken"
 
@@ -42,7 +43,7 @@ def run(line: CommandLine) -> int:
     from buildkit_session.doctor import examine  # noqa: PLC0415
 
     try:
-        findings = interruption.run(lambda: examine(line.last("host")))
+        findings = interruption.run(lambda: examine(line.last("host"), builder=line.last("builder")))
     except interruption.SignalError as error:
         report(str(error))
         return error.exit_code

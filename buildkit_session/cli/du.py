@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+from buildkit_session.cli.build_flags import BUILDER
 from buildkit_session.cli.console import Console
 from buildkit_session.cli.flags import Flag
 from buildkit_session.errors import InputError, SessionError
@@ -26,6 +27,7 @@ __all__ = ["FLAGS", "OPERANDS", "USAGE", "run"]
 USAGE = "du [OPTIONS]"
 OPERANDS = (0, 0)
 FLAGS = (
+    BUILDER,
     Flag("filter", "Show only these records: type=regular, id=ID, inuse=true, until=24h and others", "NAME=VALUE"),
     Flag("format", "Format of the output: table, json, pretty or a template (default: table)", "FORMAT"),
     Flag("verbose", "Show everything about each record, as with --format=pretty"),

@@ -12,6 +12,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Final
 
+from buildkit_session.cli.build_flags import BUILDER
 from buildkit_session.cli.console import Console, StreamLostError
 from buildkit_session.cli.flags import Flag
 from buildkit_session.errors import InputError, SessionError
@@ -30,7 +31,7 @@ __all__ = ["FLAGS", "OPERANDS", "USAGE", "run"]
 
 USAGE = "history logs [OPTIONS] [REF | ^N]"
 OPERANDS = (0, 1)
-FLAGS = (Flag("progress", "Type of progress: plain, rawjson or tty (default: plain)", "TYPE"),)
+FLAGS = (BUILDER, Flag("progress", "Type of progress: plain, rawjson or tty (default: plain)", "TYPE"))
 
 _OFFSET: Final = re.compile(r"\^([0-9]{1,6})", re.ASCII)
 _REPAINT_INTERVAL: Final = 0.1  # seconds

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from buildkit_session.cli.build_flags import BUILDER
 from buildkit_session.cli.console import Console
 from buildkit_session.cli.flags import Flag
 
@@ -28,6 +29,7 @@ __all__ = ["FLAGS", "LIMIT", "OPERANDS", "USAGE", "run"]
 USAGE = "history ls [OPTIONS]"
 OPERANDS = (0, 0)
 FLAGS = (
+    BUILDER,
     Flag(
         "filter",
         "Show only these builds: status=error, ref=ID, repository=URL, startedAt>24h, completedAt<24h, duration>90s",
@@ -87,7 +89,7 @@ def _shown(records: Sequence[BuildRecord], line: CommandLine) -> str:
 
 def _row(record: BuildRecord) -> _Row:
     from buildkit_session.engine.build_name import build_name  # noqa: PLC0415 - as above
-    from buildkit_session.engine.buildx_state import find_origin  # noqa: PLC0415 - as above
+    from buildkit_session.engine.build_origin import find_origin  # noqa: PLC0415 - as above
 
     origin = find_origin(os.environ, record.ref)
     place = f"{origin.builder}/{origin.node}" if origin else "default/default"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from buildkit_session.cli.build_flags import BUILDER
 from buildkit_session.cli.flags import Flag
 from buildkit_session.errors import InputError
 
@@ -18,7 +19,7 @@ __all__ = ["FLAGS", "OPERANDS", "USAGE", "run"]
 
 USAGE = "history rm [OPTIONS] [REF...]"
 OPERANDS = (0, None)
-FLAGS = (Flag("all", "Remove all build records"),)
+FLAGS = (BUILDER, Flag("all", "Remove all build records"))
 
 
 def run(line: CommandLine) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from buildkit_session.cli.build_flags import BUILDER
 from buildkit_session.cli.console import Console
 from buildkit_session.cli.flags import Flag
 from buildkit_session.errors import InputError
@@ -21,7 +22,7 @@ __all__ = ["FLAGS", "OPERANDS", "USAGE", "run"]
 
 USAGE = "info [OPTIONS]"
 OPERANDS = (0, 0)
-FLAGS = (Flag("format", "Format of the output: text or json (default: text)", "FORMAT"),)
+FLAGS = (BUILDER, Flag("format", "Format of the output: text or json (default: text)", "FORMAT"))
 
 _WAYS = {
     "http2": "BuildKit's API, over HTTP/2 on the Engine's own address",

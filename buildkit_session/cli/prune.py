@@ -12,6 +12,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
+from buildkit_session.cli.build_flags import BUILDER
 from buildkit_session.cli.console import Console
 from buildkit_session.cli.failure import SUCCESS
 from buildkit_session.cli.flags import Flag
@@ -27,6 +28,7 @@ __all__ = ["FLAGS", "OPERANDS", "USAGE", "run"]
 USAGE = "prune [OPTIONS]"
 OPERANDS = (0, 0)
 FLAGS = (
+    BUILDER,
     Flag("all", "Remove frontends and what the daemon itself uses, too", short="a"),
     Flag("filter", "Remove only these records: type=regular, id=ID, until=24h and others", "NAME=VALUE"),
     Flag("force", "Do not ask for confirmation", short="f"),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from buildkit_session.engine.buildx_state import BuildOrigin
+    from buildkit_session.engine.build_origin import BuildOrigin
 
 __all__ = ["build_name"]
 

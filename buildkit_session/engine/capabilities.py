@@ -3,8 +3,7 @@
 Only the service for frontends tells, and it answers nobody but the leader of a build. So one is begun, with nothing in
 it, and cancelled after the answer; the daemon keeps no record of it.
 
-Source: docker/buildx:commands/prune.go (loadLLBCaps); moby/buildkit:client/build.go (Build),
-client/buildid/metadata.go, control/gateway/gateway.go (lookupForwarder), solver/pb/caps.go.
+Source: docker/buildx:commands/prune.go (loadLLBCaps); moby/buildkit:client/build.go (Build), solver/pb/caps.go.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from buildkit_session.engine.gateway import Gateway
 from buildkit_session.errors import SessionError
 from buildkit_session.messages.moby.buildkit import v1
-from buildkit_session.messages.moby.buildkit.v1 import frontend
 from buildkit_session.supervision import supervised
 
 if TYPE_CHECKING:
@@ -26,12 +25,6 @@ __all__ = ["FREE_SPACE", "find_capabilities"]
 
 FREE_SPACE: Final = "gc.freespacefilter"
 """Pruning knows limits of what may be used and of what must stay free. Since BuildKit 0.17."""
-
-_PING: Final = "/moby.buildkit.v1.frontend.LLBBridge/Ping"
-_BUILD: Final = "buildkit-controlapi-buildid"
-
-PATIENCE: Final = 10.0
-"""Seconds for the answer; the daemon itself waits for the build for three."""
 
 
 async def find_capabilities(link: Link) -> frozenset[str]:
@@ -44,9 +37,7 @@ async def find_capabilities(link: Link) -> frozenset[str]:
     async with supervised() as tasks:
         tasks.start_soon(_hold, link.control, request)
         try:
-            pong = await link.channel.unary(
-                _PING, frontend.PingRequest(), frontend.PongResponse, metadata=[(_BUILD, request.ref)], timeout=PATIENCE
-            )
+            pong = await Gateway(link.channel, request.ref).ping()
         finally:
             tasks.cancel_scope.cancel()
     return frozenset(cap.id for cap in pong.llb_caps if cap.enabled)

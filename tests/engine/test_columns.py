@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from buildkit_session.engine.columns import aligned
+from buildkit_session.engine.columns import aligned, tabbed
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,21 @@ def test_columns(text: str, lined_up: str) -> None:
 
 def test_padding() -> None:
     assert aligned("a\tb\n", padding=3) == "a   b\n"
+
+
+def test_the_least_width() -> None:
+    assert aligned("a\tb\tc\n", padding=1, narrowest=4) == "a   b   c\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "lined_up"),
+    [
+        pytest.param("a\tb\n", "a\tb\n", id="one"),
+        pytest.param("1234567\tb\n", "1234567\tb\n", id="just-fits"),
+        pytest.param("12345678\tb\n", "12345678\tb\n", id="the-next-stop"),
+        pytest.param("1234567890123\tb\nTotal:\t2\n", "1234567890123\tb\nTotal:\t\t2\n", id="short-below-long"),
+        pytest.param("12345678\tb\n\na\tb\n", "12345678\tb\n\na\tb\n", id="an-empty-line-ends-the-column"),
+    ],
+)
+def test_tabs(text: str, lined_up: str) -> None:
+    assert tabbed(text) == lined_up
