@@ -208,6 +208,23 @@ class Client:
         """
         return await self.call(context, call="check", file=file, **keywords)
 
+    async def provenance(self, ref: str) -> dict[str, dict[str, Any]]:
+        """Return how a build came about, by platform; under ``""`` for a build for one.
+
+        Args:
+            ref: the build, from :attr:`BuildResult.ref`.
+
+        Returns:
+            The predicates of SLSA provenance that the daemon has recorded; none if it has not.
+
+        Raises:
+            UnsupportedError: the daemon keeps no history.
+        """
+        from buildkit_session.engine.provenance import read_provenance  # noqa: PLC0415 - few programs ask
+
+        async with self._daemon.link() as link:
+            return await read_provenance(link, ref)
+
     @asynccontextmanager
     async def _run(
         self,

@@ -15,7 +15,7 @@ from buildkit_session.output import DockerOutput, ImageOutput, OciOutput
 from buildkit_session.request.attributes import entitlements, frontend_attributes
 from buildkit_session.request.cache import complete
 from buildkit_session.request.named_context import OciLayoutContext
-from buildkit_session.request.outputs import check_for_engine, pushes
+from buildkit_session.request.outputs import check_for_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -52,7 +52,7 @@ def require_support(request: BuildRequest, outputs: Sequence[Output], daemon: Da
     for feature in _beyond_graph_store(request, outputs):
         found = f"{daemon.engine.server if daemon.engine else 'an Engine'} with its classic image store"
         raise UnsupportedError(
-            f"{feature} needs {_C8D}; found {found} at {daemon.address}: {_HOW}",
+            f"{feature} is not supported by {found} at {daemon.address}; it needs {_C8D}: {_HOW}",
             feature=feature,
             needs=_C8D,
             found=found,
@@ -130,15 +130,15 @@ def _exporter(out: Output, daemon: DaemonInfo) -> v1.Exporter:
 
 
 def _beyond_graph_store(request: BuildRequest, outputs: Iterable[Output]) -> Iterable[str]:
+    """Name what is asked for in vain, in buildx's words."""
     if len(request.platforms) > 1:
-        yield "a build for several platforms"
+        yield "Multi-platform build"
     for out in outputs:
         if isinstance(out, OciOutput) or (isinstance(out, DockerOutput) and not out.loads):
-            yield f"an output of type {out.exporter[0]}"
-        if pushes(out) and out.exporter[1].get("push-by-digest"):
-            yield "push-by-digest"
-    for entry in request.cache_to:
-        if entry.type != "inline":
-            yield f"cache export of type {entry.type}"
+            yield f"{out.exporter[0].upper() if isinstance(out, OciOutput) else 'Docker'} exporter"
+    if any(entry.type != "inline" for entry in request.cache_to):
+        yield "Cache export"
+    if any(attrs is not None for attrs in request.attests.values()):
+        yield "Attestation"
     if any(isinstance(context, OciLayoutContext) for context in request.build_contexts.values()):
-        yield "a build context of type oci-layout"
+        yield "A build context of type oci-layout"

@@ -25,15 +25,17 @@ from buildkit_session.cli.console import Console, StreamLostError
 from buildkit_session.cli.displays import choose_display, choose_mode
 from buildkit_session.cli.failure import FAILURE, SUCCESS, excerpts, exit_code, explain, report
 from buildkit_session.cli.interruption import SignalError
+from buildkit_session.cli.rawjson import warning_json
 from buildkit_session.engine.atomic_file import write_whole
-from buildkit_session.engine.events import Vertex
-from buildkit_session.engine.metadata_file import metadata, metadata_json
-from buildkit_session.errors import BuildError, InputError, SessionError
+from buildkit_session.engine.events import Vertex, VertexWarning
+from buildkit_session.engine.metadata_file import PROVENANCE, metadata, metadata_json, minimal_provenance
+from buildkit_session.errors import BuildError, InputError, SessionError, UnsupportedError
 from buildkit_session.services.docker_config import DockerConfig
 from buildkit_session.supervision import supervised
+from buildkit_session.truth import FALSE, TRUE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Coroutine
+    from collections.abc import AsyncIterable, Callable, Coroutine, Mapping
 
     from buildkit_session.answer import CallAnswer
     from buildkit_session.cli.build import BuildOptions
@@ -70,7 +72,7 @@ def run(options: BuildOptions) -> int:
         report(explain(error, debug=options.debug))
         return exit_code(error)
     screen.close(None)
-    return _deliver(result, options) if isinstance(result, BuildResult) else _answer(result, options)
+    return _deliver(result, options, screen) if isinstance(result, BuildResult) else _answer(result, options)
 
 
 async def _build(options: BuildOptions, screen: _Screen) -> BuildResult:
@@ -86,7 +88,26 @@ async def _build(options: BuildOptions, screen: _Screen) -> BuildResult:
         ) as build,
     ):
         await screen.follow(build)
-        return await build.result()
+        result = await build.result()
+        screen.provenance = await _provenance(client, result, options)
+        return result
+
+
+async def _provenance(client: Client, result: BuildResult, options: BuildOptions) -> Mapping[str, object]:
+    """What the metadata file says about how the build came about: ``BUILDX_METADATA_PROVENANCE`` says how much."""
+    mode = os.environ.get("BUILDX_METADATA_PROVENANCE", "").lower() or "min"
+    if options.metadata_file is None or not result.ref or mode in {"disabled", *FALSE}:
+        return {}
+    try:
+        found = await client.provenance(result.ref)
+    except UnsupportedError:
+        return {}
+    return {
+        f"{PROVENANCE}/{platform}" if platform else PROVENANCE: predicate
+        if mode == "max"
+        else minimal_provenance(predicate)
+        for platform, predicate in found.items()
+    }
 
 
 async def _ask(options: BuildOptions, screen: _Screen) -> CallAnswer:
@@ -154,6 +175,8 @@ class _Screen:
         self._lost: StreamLostError | None = None  # set by the task that repaints
         self._unseen = 0  # events taken in since the last repaint
         self.export_started = False
+        self.provenance: Mapping[str, object] = {}
+        self.warnings: list[VertexWarning] = []
 
     def close(self, failure: BuildError | None) -> None:
         """Show what is left."""
@@ -190,6 +213,8 @@ class _Screen:
         async for event in events:
             self._display.handle(event)
             self.export_started |= _is_start_of_export(event)
+            if isinstance(event, VertexWarning):
+                self.warnings.append(event)
             self._unseen += 1
             if self._unseen >= _EVENTS_PER_REPAINT:
                 await self._paint(painting)
@@ -236,9 +261,9 @@ def _partial_result(options: BuildOptions, screen: _Screen) -> str:
     return ""
 
 
-def _deliver(result: BuildResult, options: BuildOptions) -> int:
+def _deliver(result: BuildResult, options: BuildOptions, screen: _Screen) -> int:
     try:
-        _write_files(result, options)
+        _write_files(result, options, screen)
     except OSError as error:
         report(f"writing {error.filename}: {error.strerror}")
         return FAILURE
@@ -253,9 +278,15 @@ def _deliver(result: BuildResult, options: BuildOptions) -> int:
     return SUCCESS
 
 
-def _write_files(result: BuildResult, options: BuildOptions) -> None:
+def _write_files(result: BuildResult, options: BuildOptions, screen: _Screen) -> None:
     if options.iidfile is not None and result.image_id is not None:
         write_whole(options.iidfile, result.image_id.encode("ascii"))
     if options.metadata_file is not None:
-        ref = f"default/default/{result.ref}" if result.ref else ""
-        write_whole(options.metadata_file, metadata_json(metadata(result.metadata, ref=ref)))
+        warnings = [warning_json(warning) for warning in screen.warnings] if _wants_warnings() else []
+        ref = f"{options.builder or 'default'}/{options.builder or 'default'}/{result.ref}" if result.ref else ""
+        known = metadata(result.metadata, ref=ref, warnings=warnings)
+        write_whole(options.metadata_file, metadata_json(dict(sorted({**known, **screen.provenance}.items()))))
+
+
+def _wants_warnings() -> bool:
+    return os.environ.get("BUILDX_METADATA_WARNINGS") in TRUE
