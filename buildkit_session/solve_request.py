@@ -15,7 +15,7 @@ from buildkit_session.messages.moby.buildkit import v1
 from buildkit_session.output import DockerOutput, ImageOutput, OciOutput
 from buildkit_session.request.attributes import entitlements, frontend_attributes
 from buildkit_session.request.named_context import OciLayoutContext
-from buildkit_session.request.outputs import pushes
+from buildkit_session.request.outputs import loads_elsewhere, pushes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -118,16 +118,21 @@ def make_solve_request(
 def _exporter(out: Output, daemon: DaemonInfo) -> v1.Exporter:
     kind, attrs = out.exporter
     # Under this name an Engine knows its own store, whichever that is.
-    if daemon.is_engine and (isinstance(out, ImageOutput) or (isinstance(out, DockerOutput) and out.loads)):
+    if daemon.is_engine and (isinstance(out, ImageOutput) or _stays(out)):
         kind = "moby"
     return v1.Exporter(kind, attrs)
+
+
+def _stays(out: Output) -> bool:
+    """Whether an Engine loads the image into its own store."""
+    return isinstance(out, DockerOutput) and out.loads and not loads_elsewhere(out, docker_driver=True)
 
 
 def _beyond_graph_store(request: BuildRequest, outputs: Iterable[Output]) -> Iterable[str]:
     if len(request.platforms) > 1:
         yield "a build for several platforms"
     for out in outputs:
-        if isinstance(out, OciOutput) or (isinstance(out, DockerOutput) and not out.loads):
+        if isinstance(out, OciOutput) or (isinstance(out, DockerOutput) and not _stays(out)):
             yield f"an output of type {out.exporter[0]}"
         if pushes(out) and out.exporter[1].get("push-by-digest"):
             yield "push-by-digest"

@@ -19,8 +19,18 @@ LAYERS = ["cli", "client", "engine", "session", "services", "fsutil", "grpc", "h
 PLACES = {
     **dict.fromkeys(
         (
-            *("answer", "arguments", "build", "caution", "content_stores", "context", "engine_request", "inputs"),
-            *("local_output", "offer", "output", "plan", "planning", "request", "solve_request"),
+            *("answer", "arguments", "build", "caution", "content_stores", "context", "engine_request"),
+            *(
+                "image_transport",
+                "inputs",
+                "local_output",
+                "offer",
+                "output",
+                "plan",
+                "planning",
+                "request",
+                "solve_request",
+            ),
         ),
         "client",
     ),
