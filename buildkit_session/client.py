@@ -190,9 +190,8 @@ class Client:
             async for event in build:
                 if on_event is not None and isawaitable(outcome := on_event(event)):
                     await outcome
-        filename = dockerfile_name(
-            os.fspath(context) if isinstance(context, str | os.PathLike) else "-", None if file is None else str(file)
-        )
+        where = os.fspath(context) if isinstance(context, str | os.PathLike) else ""
+        filename = dockerfile_name("" if where == "-" else where, None if file is None else os.fspath(file))
         return call_answer(request.call, question.metadata, filename=filename)
 
     async def check(

@@ -50,19 +50,16 @@ class OwnStep:
         name, said = entry.get("id"), entry.get("status")
         if not isinstance(name, str) or not name:
             return
-        detail = entry.get("progressDetail")
-        current, total = (
-            (_size(detail.get(key)) for key in ("current", "total")) if isinstance(detail, dict) else (0, 0)
-        )
-        found = self._layers.get(name)
-        if found is None and not current and said not in done:
-            return
+        current, total = _progress(entry.get("progressDetail"))
+        is_done = isinstance(said, str) and said in done
+        if name not in self._layers and not current and not is_done:
+            return  # it waits
         now = time.time_ns()
-        status = found or VertexStatus(f"{verb} {name}", self._vertex.digest, name, 0, 0, started=now)
-        if said in done:
-            status = replace(status, current=status.total, timestamp=now, completed=now)
+        known = self._layers.get(name) or VertexStatus(f"{verb} {name}", self._vertex.digest, name, 0, 0, started=now)
+        if is_done:
+            status = replace(known, current=known.total, timestamp=now, completed=now)
         else:
-            status = replace(status, current=current, total=total or status.total, timestamp=now)
+            status = replace(known, current=current, total=total or known.total, timestamp=now)
         self._layers[name] = status
         await self._tell([status])
 
@@ -87,6 +84,12 @@ async def own_step(name: str, tell: Tell) -> AsyncIterator[OwnStep]:
         raise  # nobody listens any more
     else:
         await tell([replace(vertex, completed=time.time_ns())])
+
+
+def _progress(detail: object) -> tuple[int, int]:
+    """How much of how much is done; zeros for what is not said."""
+    said = detail if isinstance(detail, dict) else {}
+    return _size(said.get("current")), _size(said.get("total"))
 
 
 def _size(value: object) -> int:

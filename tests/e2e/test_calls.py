@@ -87,8 +87,8 @@ async def test_progress_and_arguments(newest: Daemon, context: Path) -> None:
 
 async def test_a_dockerfile_from_a_stream(newest: Daemon) -> None:
     async with bk.connect(newest.address) as client:
-        answer = await client.call(io.BytesIO(WARNED.encode()), call="targets")
-    assert "out (default)" in answer.text
+        answer = await client.call(io.BytesIO(WARNED.encode()), call="check")
+    assert "\nDockerfile:2\n" in answer.text
 
 
 async def test_nothing_is_exported_or_remembered(

@@ -101,6 +101,24 @@ async def test_from_buildkitd(
     ]
 
 
+async def test_same_image_as_buildx(
+    buildkitd: Buildkitd, engine: Daemon, reference: ReferenceClient, context: Path
+) -> None:
+    """To the digest: the same exporter was asked for, with the same attributes."""
+    epoch = {"SOURCE_DATE_EPOCH": "1"}
+    with reference.environment(engine.address) as environment:
+        create = ["buildx", "create", "--name=theirs", "--driver=remote", buildkitd.address]
+        reference.run_in(environment, *create).check_returncode()
+        build = ["buildx", "build", "--builder=theirs", "--load", "--network=none", "--build-arg=SOURCE_DATE_EPOCH=1"]
+        reference.run_in(environment, *build, "-t", "theirs", context).check_returncode()
+    async with bk.connect(buildkitd.address) as client:
+        await client.build(context, tags="ours", load=True, network="none", build_args=epoch)
+    ours, theirs = (inspected(reference, engine.address, name) for name in ("ours", "theirs"))
+    assert {key: ours[key] for key in ("Id", "RootFS", "Created")} == {
+        key: theirs[key] for key in ("Id", "RootFS", "Created")
+    }
+
+
 async def test_into_another_context(
     buildkitd: Buildkitd, engine: Daemon, reference: ReferenceClient, context: Path, other: Callable[[str], None]
 ) -> None:
