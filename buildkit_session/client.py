@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from inspect import isawaitable
@@ -21,31 +20,36 @@ from buildkit_session.engine.daemon import Daemon
 from buildkit_session.engine.hijack import hijack
 from buildkit_session.errors import InputError, LocalProtocolError
 from buildkit_session.inputs import MAX_DOCKERFILE, prepared
-from buildkit_session.offer import make_session, make_targets
+from buildkit_session.offer import make_auth, make_session, make_targets, running_agents
 from buildkit_session.request.build_request import BuildRequest
-from buildkit_session.request.outputs import default_outputs, sent
+from buildkit_session.request.outputs import default_outputs, sent, with_tags
 from buildkit_session.services.filesync import FileSync
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
+    from datetime import timedelta
     from types import TracebackType
 
     from buildkit_session.answer import CallAnswer
     from buildkit_session.build import Target
     from buildkit_session.content_stores import ContentStores
-    from buildkit_session.engine.address import Endpoint
+    from buildkit_session.engine.address import Endpoint, TlsFiles
+    from buildkit_session.engine.cache_records import CacheRecord
     from buildkit_session.engine.client import EngineClient
     from buildkit_session.engine.daemon import DaemonInfo, Way
     from buildkit_session.engine.events import ProgressEvent
+    from buildkit_session.engine.history import History
+    from buildkit_session.engine.history_values import BuildRecord
     from buildkit_session.engine.question import Question
     from buildkit_session.engine.solving import SolveStream
     from buildkit_session.engine.subrequest import Call
     from buildkit_session.http2.connection import Connection
     from buildkit_session.image_transport import ImageTransport
     from buildkit_session.inputs import ContextLike, Inputs
+    from buildkit_session.offer import CredentialsLike
     from buildkit_session.request.keywords import BuildKeywords
-    from buildkit_session.services.auth import CredentialSource
+    from buildkit_session.services.auth import Auth
     from buildkit_session.session import Session
 
 __all__ = ["Client", "connect"]
@@ -54,9 +58,9 @@ __all__ = ["Client", "connect"]
 class Client:
     """One daemon. Made by :func:`connect`; any number of builds may run at once."""
 
-    def __init__(self, daemon: Daemon, *, credentials: CredentialSource | None = None) -> None:
+    def __init__(self, daemon: Daemon, *, credentials: CredentialsLike | None = None) -> None:
         self._daemon = daemon
-        self._credentials = credentials
+        self._auth = make_auth(credentials)
         self._entered = False
 
     def __repr__(self) -> str:
@@ -226,13 +230,128 @@ class Client:
                 info,
                 request,
                 inputs,
-                credentials=self._credentials,
+                auth=self._auth,
                 proxies=proxies or {},
                 frontend_attrs=frontend_attrs or {},
                 question=question,
             )
             async with run.started() as build:
                 yield build
+
+    async def disk_usage(self, filters: Iterable[str] = ()) -> list[CacheRecord]:
+        """Return what the daemon's build cache holds, the smallest record first.
+
+        Args:
+            filters: as for ``docker buildx du``, such as ``type=regular`` or ``until=24h``; all of them must hold.
+
+        Raises:
+            InputError: a filter is malformed.
+            UnsupportedError: the daemon's BuildKit cannot be reached but through ``POST /build``.
+        """
+        from buildkit_session.engine.cache_records import read_cache_filters  # noqa: PLC0415 - few programs ask
+        from buildkit_session.engine.cache_usage import disk_usage  # noqa: PLC0415 - as above
+
+        meant = read_cache_filters(filters)
+        async with self._daemon.link() as link:
+            return await disk_usage(link.control, meant)
+
+    async def prune(
+        self,
+        *,
+        all: bool = False,  # noqa: A002 - the name that it has everywhere
+        filters: Iterable[str] = (),
+        keep_duration: timedelta | None = None,
+        reserved_space: int | None = None,
+        max_used_space: int | None = None,
+        min_free_space: int | None = None,
+        on_record: Callable[[CacheRecord], object] | None = None,
+    ) -> list[CacheRecord]:
+        """Remove from the daemon's build cache what no build holds, and return what has gone.
+
+        Cancelling this call ends it in the daemon too; what has gone by then is gone.
+
+        Args:
+            all: remove frontends, and what only the daemon itself uses, as well.
+            filters: what may go; as for :meth:`disk_usage`.
+            keep_duration: keep what was used within it; the same as the filter ``until=``.
+            reserved_space: bytes that are kept in any case.
+            max_used_space: bytes that may stay.
+            min_free_space: bytes that shall be free on the disk afterwards.
+            on_record: called with each record as it goes.
+
+        Raises:
+            InputError: an argument cannot be used.
+            UnsupportedError: the daemon is too old for one of the last two limits, or has no BuildKit to be reached.
+        """
+        from buildkit_session.engine.cache_records import read_cache_filters  # noqa: PLC0415 - as above
+        from buildkit_session.engine.cache_usage import PruneLimits, prune, with_keep_duration  # noqa: PLC0415
+
+        meant = with_keep_duration(read_cache_filters(filters), keep_duration)
+        limits = PruneLimits(reserved_space or 0, max_used_space or 0, min_free_space or 0)
+        async with self._daemon.link() as link:
+            return await prune(link, meant, limits, everything=all, on_record=on_record)
+
+    async def history(
+        self, *, active_only: bool = False, filters: Iterable[str] = (), limit: int | None = None
+    ) -> list[BuildRecord]:
+        """Return the builds that the daemon remembers and those that run, the newest first.
+
+        Args:
+            active_only: only those that run.
+            filters: as for ``docker buildx history ls``: ``status=error``, ``ref=...``, ``repository=...``,
+                ``startedAt>24h``, ``completedAt<...``, ``duration>=90s``; all of them must hold.
+            limit: how many at most.
+
+        Raises:
+            InputError: a filter is malformed.
+            UnsupportedError: the daemon keeps no history.
+        """
+        return list((await self._history().read(active_only=active_only, filters=filters, limit=limit)).records)
+
+    @asynccontextmanager
+    async def history_logs(self, ref: str) -> AsyncIterator[AsyncIterator[ProgressEvent]]:
+        """Replay the progress of a build that has ended, or follow one that runs, to its end.
+
+        .. code-block:: python
+
+            async with client.history_logs(ref) as events:
+                async for event in events:
+                    ...
+
+        How the build ended is not said here: see :attr:`BuildRecord.error`.
+
+        Args:
+            ref: the id of the build: :attr:`BuildRecord.ref`.
+
+        Raises:
+            InputError: the daemon remembers no such build.
+            UnsupportedError: the daemon keeps no history.
+        """
+        async with self._history().replay(ref) as events:
+            yield events
+
+    async def remove_history(self, *refs: str) -> None:
+        """Let the daemon forget builds that have ended; what they made stays.
+
+        Raises:
+            InputError: it does not remember one of them; the others are forgotten.
+            UnsupportedError: the daemon keeps no history.
+        """
+        await self._history().remove(refs)
+
+    async def pin_history(self, ref: str, *, pinned: bool = True) -> None:
+        """Let the daemon keep a build when it forgets others, or with ``pinned=False`` no longer.
+
+        Raises:
+            InputError: it does not remember such a build.
+            UnsupportedError: the daemon keeps no history.
+        """
+        await self._history().pin(ref, pinned=pinned)
+
+    def _history(self) -> History:
+        from buildkit_session.engine.history import History  # noqa: PLC0415 - few programs ask
+
+        return History(self._daemon)
 
     async def _fetch(self, url: str) -> bytes:
         """Let the daemon fetch a Dockerfile: it may be reached from there alone."""
@@ -252,7 +371,7 @@ class _Run:
         request: BuildRequest,
         inputs: Inputs,
         *,
-        credentials: CredentialSource | None,
+        auth: Auth | None,
         proxies: Mapping[str, str],
         frontend_attrs: Mapping[str, str],
         question: Question | None = None,
@@ -261,12 +380,12 @@ class _Run:
         self._info = info
         self._request = request
         self._inputs = inputs
-        self._credentials = credentials
+        self._auth = auth
         self._proxies = proxies
         self._frontend_attrs = frontend_attrs
         self._question = question
-        chosen = request.outputs or default_outputs(docker_driver=info.is_engine, environ=os.environ)
-        self._outputs = sent(chosen)
+        default = with_tags(default_outputs(docker_driver=info.is_engine, environ=os.environ), request.tags)
+        self._outputs = sent(request.outputs or default)
         self._targets: dict[int, Target] = {}
         self._stream: SolveStream
 
@@ -274,10 +393,11 @@ class _Run:
     async def started(self) -> AsyncIterator[Build]:
         with open_directories(self._inputs.directories) as directories:
             self._shared = FileSync(directories)
+            agents = running_agents(self._request.ssh, over_ssh=self._inputs.over_ssh)
             try:
                 by_engine = self._info.way == "build" and self._question is None
                 runs = self._on_engine() if by_engine else self._on_buildkit()
-                async with runs as build:
+                async with agents as self._agents, runs as build:
                     try:
                         yield build
                     finally:
@@ -328,7 +448,7 @@ class _Run:
         from buildkit_session.image_transport import image_transport  # noqa: PLC0415 - needs the API's ways too
 
         return image_transport(
-            self._outputs, self._daemon.endpoint, self._info, credentials=self._credentials, tell=self._tell
+            self._outputs, self._daemon.endpoint, self._info, credentials=self._auth, tell=self._tell
         )
 
     async def _tell(self, events: Sequence[ProgressEvent]) -> None:
@@ -395,7 +515,8 @@ class _Run:
             self._inputs,
             shared=self._shared,
             targets=self._targets,
-            credentials=self._credentials,
+            auth=self._auth,
+            agents=self._agents,
             stores=stores,
         )
 
@@ -403,40 +524,38 @@ class _Run:
 def connect(
     address: str | None = None,
     *,
-    credentials: Mapping[str, tuple[str, str]] | CredentialSource | None = None,
+    builder: str | None = None,
+    tls: TlsFiles | None = None,
+    credentials: CredentialsLike | None = None,
     way: Way | None = None,
 ) -> Client:
     """Find a daemon; use the result with ``async with``.
 
     Args:
-        address: ``unix:///path``, ``tcp://host:port`` or ``host:port`` of a Docker Engine or a buildkitd. By default
-            what the docker CLI would use: ``DOCKER_HOST``, the current docker context, then the default and rootless
-            sockets.
+        address: of a Docker Engine or a buildkitd: ``unix:///path``, ``tcp://host:port``, ``ssh://user@host``; of a
+            buildkitd also ``docker-container://name`` and others, see
+            :func:`~buildkit_session.engine.address.parse_address`. By default what the docker CLI would use:
+            ``DOCKER_HOST``, the current docker context, then the default and rootless sockets.
+        builder: the name of a builder of ``docker buildx``, in place of an address; the first of its nodes is used.
+        tls: the files for TLS at ``address``; by default what ``DOCKER_TLS_VERIFY`` and ``DOCKER_CERT_PATH`` say.
         credentials: of registries that builds may use: ``{"ghcr.io": ("user", "token")}``, or something that looks for
-            them, such as :func:`buildkit_session.docker_config`. The daemon is told those that it asks for.
+            them, such as ``DockerConfig()``, which knows what ``docker login`` has left.
         way: how builds are run there, if not the best way that works: ``http2``, ``hijack`` or ``direct`` for
             BuildKit's own API, ``build`` for the Engine's endpoint ``POST /build``, which can do less.
 
     Raises:
-        InputError: the address, or a docker context, cannot be used.
+        InputError: the address, a docker context or a builder cannot be used.
         EngineUnreachable: (on entering) nobody answers there.
         UnsupportedError: (on entering) what answers has no BuildKit, or not on this way.
     """
-    return _client(find_endpoint(address), credentials, way)
+    return Client(Daemon(_endpoint(address, builder, tls), way=way), credentials=credentials)
 
 
-def _client(
-    endpoint: Endpoint, credentials: Mapping[str, tuple[str, str]] | CredentialSource | None, way: Way | None
-) -> Client:
-    return Client(Daemon(endpoint, way=way), credentials=_credential_source(credentials))
+def _endpoint(address: str | None, builder: str | None, tls: TlsFiles | None) -> Endpoint:
+    if builder is not None:
+        if address is not None or tls is not None:
+            raise InputError("builder names a daemon, and so do address and tls; give one of them")
+        from buildkit_session.engine.builders import find_builder  # noqa: PLC0415 - few programs use one
 
-
-def _credential_source(given: Mapping[str, tuple[str, str]] | CredentialSource | None) -> CredentialSource | None:
-    if given is None or not isinstance(given, Mapping):
-        return given
-    from buildkit_session.services.auth import Credentials, StaticCredentials  # noqa: PLC0415 - few programs have any
-
-    try:
-        return StaticCredentials({host: Credentials(*pair) for host, pair in given.items()})
-    except TypeError:
-        raise InputError("credentials must be a mapping such as {'ghcr.io': ('user', 'token')}") from None
+        return find_builder(builder).nodes[0].endpoint
+    return find_endpoint(address, tls=tls)

@@ -8,14 +8,13 @@ Source: docker/buildx:build/opt.go (toSolveOpt), build/build.go.
 
 from __future__ import annotations
 
-import os
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from anyio import to_thread
 
-from buildkit_session.engine.contexts import find_endpoint
+from buildkit_session.engine.contexts import current_context, find_context, find_endpoint
 from buildkit_session.engine.metadata_file import CONFIG_DIGEST, DIGEST
 from buildkit_session.output import DockerOutput, ImageOutput, OciOutput
 from buildkit_session.request.outputs import loads_elsewhere, pushes
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from buildkit_session.engine.own_step import Tell
     from buildkit_session.engine.solving import Afterwards
     from buildkit_session.output import Output
-    from buildkit_session.services.auth import CredentialSource
+    from buildkit_session.services.credentials import CredentialSource
 
 __all__ = ["ImageTransport", "image_transport"]
 
@@ -107,13 +106,8 @@ async def _entered(endpoint: Endpoint, stack: AsyncExitStack) -> EngineClient:
 
 
 def _loading_endpoint(context: str | None) -> Endpoint:
-    """Where ``docker`` would find the Engine; a context by name goes before ``DOCKER_HOST``, all but the default."""
-    environ = dict(os.environ)
-    if context is not None:
-        environ["DOCKER_CONTEXT"] = context
-        if context != "default":
-            environ.pop("DOCKER_HOST", None)
-    return find_endpoint(environ=environ)
+    """Where ``docker`` would find the Engine; ``DOCKER_HOST`` is of the default context."""
+    return find_endpoint() if context is None or context == current_context() else find_context(context)
 
 
 def _to_push(outputs: Sequence[Output]) -> list[list[str]]:

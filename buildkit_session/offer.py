@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from buildkit_session import output
+from buildkit_session.errors import InputError
+from buildkit_session.request.ssh import SshAgent, SshKeys
 from buildkit_session.services.filesend import FileSend
 from buildkit_session.session import Session, shared_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from buildkit_session.build import Target
     from buildkit_session.content_stores import ContentStores
@@ -20,11 +25,15 @@ if TYPE_CHECKING:
     from buildkit_session.inputs import Inputs
     from buildkit_session.output import Output
     from buildkit_session.request.build_request import BuildRequest
+    from buildkit_session.request.ssh import SshSource
     from buildkit_session.services import Service
-    from buildkit_session.services.auth import CredentialSource
+    from buildkit_session.services.auth import Auth, CredentialSource
     from buildkit_session.services.filesync import FileSync
+    from buildkit_session.services.ssh import Agent
 
-__all__ = ["make_session", "make_targets"]
+    CredentialsLike: TypeAlias = Mapping[str, tuple[str, str]] | CredentialSource
+
+__all__ = ["CredentialsLike", "make_auth", "make_session", "make_targets", "running_agents"]
 
 
 def make_targets(outputs: Sequence[Output], loaders: Mapping[int, ImageLoader]) -> dict[int, Target]:
@@ -43,7 +52,8 @@ def make_session(
     *,
     shared: FileSync,
     targets: Mapping[int, Target],
-    credentials: CredentialSource | None,
+    auth: Auth | None,
+    agents: Mapping[str, Agent],
     stores: ContentStores | None,
 ) -> Session:
     """Make the session of a build, with what the daemon may ask for; nothing that the build has no use for."""
@@ -55,10 +65,12 @@ def make_session(
         from buildkit_session.services.secrets import Secrets  # noqa: PLC0415 - few builds have any
 
         services.append(Secrets(request.secrets))
-    if credentials is not None:
-        from buildkit_session.services.auth import Auth  # noqa: PLC0415 - as above
+    if auth is not None:
+        services.append(auth)
+    if agents:
+        from buildkit_session.services.ssh import Ssh  # noqa: PLC0415 - as above
 
-        services.append(Auth(credentials))
+        services.append(Ssh(agents))
     if inputs.upload is not None:
         services.append(inputs.upload)
     if layouts:
@@ -70,6 +82,60 @@ def make_session(
         shared_key=shared_key(inputs.directory) if inputs.directory is not None else secrets.token_hex(16),
         name=inputs.name,
     )
+
+
+def make_auth(credentials: CredentialsLike | None) -> Auth | None:
+    """Make what answers for registries: once for a client, as it keeps the secrets by which daemons know it again.
+
+    Args:
+        credentials: of registries: names and pairs, or something that looks for them.
+
+    Raises:
+        InputError: they are neither.
+    """
+    if credentials is None:
+        return None
+    # Here, not above: few programs have any.
+    from buildkit_session.engine.web import AiohttpWeb  # noqa: PLC0415
+    from buildkit_session.services.auth import Auth, Credentials, StaticCredentials, Tokens  # noqa: PLC0415
+    from buildkit_session.services.docker_config import DockerConfig  # noqa: PLC0415
+
+    if isinstance(credentials, DockerConfig):
+        return Auth(credentials, tokens=Tokens.of_environment(os.environ, AiohttpWeb()))
+    if not isinstance(credentials, Mapping):
+        return Auth(credentials, tokens=Tokens.of_one_client(AiohttpWeb()))
+    try:
+        known = StaticCredentials({host: Credentials(*pair) for host, pair in credentials.items()})
+    except TypeError:
+        raise InputError("credentials must be a mapping such as {'ghcr.io': ('user', 'token')}") from None
+    return Auth(known, tokens=Tokens.of_one_client(AiohttpWeb()))
+
+
+@asynccontextmanager
+async def running_agents(sources: Mapping[str, SshSource], *, over_ssh: bool) -> AsyncIterator[Mapping[str, Agent]]:
+    """Have the ssh agents of a build, and end those that were started for it with the block.
+
+    Args:
+        sources: by id.
+        over_ssh: whether the daemon fetches the context by ssh, which needs the default agent if none is named.
+
+    Raises:
+        InputError: there is no agent, or a file is no key.
+    """
+    if over_ssh and not sources:
+        sources = {"default": SshAgent()}
+    async with AsyncExitStack() as stack:
+        yield {name: await _agent(source, stack) for name, source in sources.items()}
+
+
+async def _agent(source: SshSource, stack: AsyncExitStack) -> Agent:
+    if isinstance(source, SshKeys):
+        from buildkit_session.services.key_agent import key_agent  # noqa: PLC0415 - few builds have keys
+
+        return await stack.enter_async_context(key_agent(source.paths))
+    from buildkit_session.services.agent_socket import AgentSocket  # noqa: PLC0415 - or agents
+
+    return AgentSocket(source.socket())
 
 
 def _target(out: Output, loader: ImageLoader | None) -> Target | None:

@@ -18,10 +18,11 @@ _SIZE: Final = re.compile(rf"({_DIGITS}(?:\.{_DIGITS})?) ?(?:([kmgtp])(i?))?b?",
 _PREFIXES: Final = ("", "k", "m", "g", "t", "p")
 
 
-def read_size(key: str, value: str) -> int:
+def read_size(key: str, value: str, *, binary: bool = False) -> int:
     """Read a number of bytes.
 
-    ``500``, ``1.5GB`` and ``10m`` are in powers of 1000, ``10GiB`` and ``64Ki`` in those of 1024.
+    ``500``, ``1.5GB`` and ``10m`` are in powers of 1000, ``10GiB`` and ``64Ki`` in those of 1024. With ``binary`` all
+    are in those of 1024, as in docker wherever it limits something.
 
     Raises:
         InputError: it is none, or no whole number of bytes; the text names ``key``.
@@ -29,8 +30,8 @@ def read_size(key: str, value: str) -> int:
     found = _SIZE.fullmatch(value)
     if found is None:
         raise InputError(f"invalid value {value!r} for {key}: expected a size such as 10GB or 512MiB")
-    number, prefix, binary = found.groups("")
-    size: Fraction = Fraction(number) * (1024 if binary else 1000) ** _PREFIXES.index(prefix.lower())
+    number, prefix, marked = found.groups("")
+    size: Fraction = Fraction(number) * (1024 if binary or marked else 1000) ** _PREFIXES.index(prefix.lower())
     if size.denominator != 1:
         raise InputError(f"invalid value {value!r} for {key}: that is no whole number of bytes")
     return size.numerator

@@ -5,7 +5,6 @@ Source: docker/buildx:build/opt.go (toSolveOpt), moby/buildkit:client/solve.go.
 
 from __future__ import annotations
 
-import json
 import secrets
 import string
 from typing import TYPE_CHECKING, Final
@@ -14,8 +13,9 @@ from buildkit_session.errors import UnsupportedError
 from buildkit_session.messages.moby.buildkit import v1
 from buildkit_session.output import DockerOutput, ImageOutput, OciOutput
 from buildkit_session.request.attributes import entitlements, frontend_attributes
+from buildkit_session.request.cache import complete
 from buildkit_session.request.named_context import OciLayoutContext
-from buildkit_session.request.outputs import loads_elsewhere, pushes
+from buildkit_session.request.outputs import check_for_engine, loads_elsewhere, pushes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -44,7 +44,10 @@ def require_support(request: BuildRequest, outputs: Sequence[Output], daemon: Da
     Raises:
         UnsupportedError: names what is asked for, what that needs, and what there is.
     """
-    if not daemon.is_engine or daemon.has_containerd_store:
+    if not daemon.is_engine:
+        return
+    check_for_engine(outputs, multi_platform=daemon.has_containerd_store)
+    if daemon.has_containerd_store:
         return
     for feature in _beyond_graph_store(request, outputs):
         found = f"{daemon.engine.server if daemon.engine else 'an Engine'} with its classic image store"
@@ -83,19 +86,18 @@ def make_solve_request(
         proxies: build arguments for proxies.
         attrs: further attributes of the frontend.
     """
+    imported = complete(cache_from, environ)
     frontend, told = frontend_attributes(
         request,
         dockerfile_name=inputs.dockerfile,
         docker_driver=daemon.is_engine,
         environ=environ,
         attestations_supported=not daemon.is_engine or daemon.has_containerd_store,
+        cache_imports=imported,
         context_attrs=inputs.attrs,
         host_gateway=next((worker.host_gateway for worker in daemon.workers if worker.host_gateway), None),
         proxies=proxies,
     )
-    imports = [v1.CacheOptionsEntry(entry.type, dict(entry.attrs)) for entry in cache_from]
-    if imports:
-        told["cache-imports"] = json.dumps([{"Type": entry.type, "Attrs": entry.attrs} for entry in imports])
     exporters = [_exporter(out, daemon) for out in outputs]
     first = exporters[0] if exporters else v1.Exporter()
     return v1.SolveRequest(
@@ -108,11 +110,15 @@ def make_solve_request(
         frontend=frontend,
         frontend_attrs={**told, **attrs},
         cache=v1.CacheOptions(
-            exports=[v1.CacheOptionsEntry(entry.type, dict(entry.attrs)) for entry in request.cache_to],
-            imports=imports,
+            exports=[_cache(entry) for entry in complete(request.cache_to, environ)],
+            imports=[_cache(entry) for entry in imported],
         ),
         entitlements=entitlements(request),
     )
+
+
+def _cache(entry: CacheEntry) -> v1.CacheOptionsEntry:
+    return v1.CacheOptionsEntry(entry.type, dict(entry.attrs))
 
 
 def _exporter(out: Output, daemon: DaemonInfo) -> v1.Exporter:

@@ -19,18 +19,9 @@ LAYERS = ["cli", "client", "engine", "session", "services", "fsutil", "grpc", "h
 PLACES = {
     **dict.fromkeys(
         (
-            *("answer", "arguments", "build", "caution", "content_stores", "context", "engine_request"),
-            *(
-                "image_transport",
-                "inputs",
-                "local_output",
-                "offer",
-                "output",
-                "plan",
-                "planning",
-                "request",
-                "solve_request",
-            ),
+            *("answer", "arguments", "build", "caution", "content_stores", "context", "doctor", "engine_request"),
+            *("finding", "image_transport", "inputs", "local_output", "offer", "output", "plan", "planning"),
+            *("request", "solve_request", "surroundings"),
         ),
         "client",
     ),

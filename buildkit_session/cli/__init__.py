@@ -27,24 +27,37 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 from buildkit_session import __version__
 from buildkit_session.cli.console import Console, StreamLostError
 from buildkit_session.cli.failure import BAD_USAGE, FAILURE, READER_GONE, SUCCESS, report, usage_hint
-from buildkit_session.cli.flags import Flag, UsageError, describe, parse
+from buildkit_session.cli.flags import CommandLine, Flag, UsageError, describe, parse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from buildkit_session.cli.flags import CommandLine
-
 __all__ = ["main"]
 
 _PROGRAM = "buildkit-session"
-_COMMANDS = {"build": "Start a build", "plan": "Show what a build would send, without a daemon"}
+# What can be typed, and what it is for; the key says what comes before. A command's module has its name.
+_COMMANDS: Final = {
+    "": {
+        "build": "Start a build",
+        "doctor": "Say what can be built here, what cannot, and what is broken",
+        "du": "Show what the build cache holds",
+        "history": "Look at builds that have run, or forget them",
+        "info": "Show what the daemon is and how it is reached",
+        "plan": "Show what a build would send, without a daemon",
+        "prune": "Remove build cache",
+    },
+    "history": {
+        "logs": "Print the logs of a build record",
+        "ls": "List build records",
+        "rm": "Remove build records",
+    },
+}
 _GLOBAL_FLAGS = (
     Flag("debug", "Show tracebacks of errors and the debug log", short="D"),
     Flag("help", "Print usage", short="h"),
     Flag("host", "Address of the Docker Engine, such as unix:///var/run/docker.sock", "ADDRESS", short="H"),
 )
 _VERSION = Flag("version", "Print the version", short="v")
-_USAGE = f"Usage:  {_PROGRAM} [OPTIONS] COMMAND"
 
 # Objects made between two looks for cyclic garbage. With Python's 700, start-up alone takes a hundred looks at modules
 # and classes, which are no garbage; 20,000 small objects that are kept for too long are a few MiB.
@@ -52,7 +65,10 @@ _OBJECTS_PER_COLLECTION: Final = 20_000
 
 
 class _Command(Protocol):
-    """What the module of a command offers."""
+    """What the module of a command offers.
+
+    It may have ``OPERANDS`` too: how many it takes, at least and at most, where that is not one.
+    """
 
     FLAGS: tuple[Flag, ...]
     USAGE: str
@@ -88,42 +104,61 @@ def _guarded(argv: Sequence[str]) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
+    return _run_group("", CommandLine(), argv)
+
+
+def _run_group(name: str, before: CommandLine, argv: Sequence[str]) -> int:
+    """Run one of the commands whose names begin with ``name``."""
+    program = f"{_PROGRAM} {name}".rstrip()
+    usage = f"Usage:  {program} [OPTIONS] COMMAND"
+    flags = _GLOBAL_FLAGS if name else (*_GLOBAL_FLAGS, _VERSION)
     try:
-        line = parse((*_GLOBAL_FLAGS, _VERSION), argv, mixed=False)
+        line = parse(flags, argv, mixed=False)
     except UsageError as error:
-        return _refuse(error, _USAGE, _PROGRAM)
+        return _refuse(error, usage, program)
     if line.is_set("version"):
         Console.output().write(f"{_PROGRAM} {__version__}\n")
         return SUCCESS
     if line.is_set("help") or not line.operands:
-        Console.output().write(_help())
+        Console.output().write(_help(name, program, usage, flags))
         return SUCCESS
-    name, *rest = line.operands
-    if name not in _COMMANDS:
-        report(f"unknown command: {name!r}; there is: {', '.join(_COMMANDS)}")
+    line.fill_from(before)
+    word, *rest = line.operands
+    if word not in _COMMANDS[name]:
+        report(f"unknown command: {word!r}; there is: {', '.join(_COMMANDS[name])}")
         return FAILURE
-    return _run_command(name, line, rest)
+    if word in _COMMANDS:
+        return _run_group(word, line, rest)
+    return _run_command(f"{name} {word}".lstrip(), _COMMANDS[name][word], line, rest)
 
 
-def _run_command(name: str, before: CommandLine, rest: Sequence[str]) -> int:
-    command = cast("_Command", importlib.import_module(f"buildkit_session.cli.{name}"))
+def _run_command(name: str, summary: str, before: CommandLine, rest: Sequence[str]) -> int:
+    command = cast("_Command", importlib.import_module(f"buildkit_session.cli.{name.replace(' ', '_')}"))
     flags = sorted((*_GLOBAL_FLAGS, *command.FLAGS), key=lambda flag: flag.name)
     usage = f"Usage:  {_PROGRAM} {command.USAGE}"
     try:
         line = parse(flags, rest)
     except UsageError as error:
-        if error.unknown in getattr(command, "FLAGS_LATER", ()):
-            report(f"--{error.unknown} is a flag of 'docker buildx {name}' that is not supported yet")
-            return BAD_USAGE
         return _refuse(error, usage, f"{_PROGRAM} {name}")
     if line.is_set("help"):
-        Console.output().write(f"{usage}\n\n{_COMMANDS[name]}\n\nOptions:\n{describe(flags)}\n")
+        Console.output().write(f"{usage}\n\n{summary}\n\nOptions:\n{describe(flags)}\n")
         return SUCCESS
-    if len(line.operands) != 1:
-        report(f"'{_PROGRAM} {name}' requires 1 argument{usage_hint(usage, f'{_PROGRAM} {name}')}")
+    if complaint := _miscounted(len(line.operands), *getattr(command, "OPERANDS", (1, 1))):
+        report(f"'{_PROGRAM} {name}' {complaint}{usage_hint(usage, f'{_PROGRAM} {name}')}")
         return FAILURE
     line.fill_from(before)
     return command.run(line)
+
+
+def _miscounted(number: int, least: int, most: int | None) -> str:
+    """Say what is wrong about the number of operands, in docker's words."""
+    if least <= number and (most is None or number <= most):
+        return ""
+    if most == 0:
+        return "accepts no arguments"
+    bound = "" if least == most else "at least " if number < least else "at most "
+    count = least if number < least else most
+    return f"requires {bound}{count} argument{'' if count == 1 else 's'}"
 
 
 def _refuse(error: UsageError, usage: str, command: str) -> int:
@@ -139,10 +174,10 @@ def _report_lost_output(error: StreamLostError) -> int:
     return FAILURE
 
 
-def _help() -> str:
-    commands = "\n".join(f"  {name:<10}{summary}" for name, summary in _COMMANDS.items())
-    flags = describe((*_GLOBAL_FLAGS, _VERSION))
+def _help(name: str, program: str, usage: str, flags: Sequence[Flag]) -> str:
+    summary = _COMMANDS[""].get(name, "A BuildKit client in pure Python")
+    commands = "\n".join(f"  {word:<10}{purpose}" for word, purpose in _COMMANDS[name].items())
     return (
-        f"{_USAGE}\n\nA BuildKit client in pure Python\n\nOptions:\n{flags}\n\nCommands:\n{commands}\n\n"
-        f"Run '{_PROGRAM} COMMAND --help' for more information on a command.\n"
+        f"{usage}\n\n{summary}\n\nOptions:\n{describe(flags)}\n\nCommands:\n{commands}\n\n"
+        f"Run '{program} COMMAND --help' for more information on a command.\n"
     )

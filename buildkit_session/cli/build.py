@@ -65,6 +65,11 @@ class BuildOptions:
     fills_stdout: bool
     debug: bool
 
+    @property
+    def asks(self) -> bool:
+        """Whether a question is asked in place of a build."""
+        return self.call.partition(",")[0] not in {"", "build"}
+
 
 def run(line: CommandLine) -> int:
     """Run the command and return its exit code."""

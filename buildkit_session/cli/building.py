@@ -11,12 +11,14 @@ import logging
 import os
 import time
 import traceback
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
 
 from buildkit_session import connect, output
+from buildkit_session.build import BuildResult
 from buildkit_session.cli import exports, interruption
 from buildkit_session.cli.build_settings import read_settings
 from buildkit_session.cli.console import Console, StreamLostError
@@ -28,13 +30,15 @@ from buildkit_session.engine.events import Vertex
 from buildkit_session.engine.metadata_file import metadata, metadata_json
 from buildkit_session.errors import BuildError, InputError, SessionError
 from buildkit_session.services.docker_config import DockerConfig
+from buildkit_session.supervision import supervised
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable
+    from collections.abc import AsyncIterable, Callable, Coroutine
 
-    from buildkit_session.build import BuildResult
+    from buildkit_session.answer import CallAnswer
     from buildkit_session.cli.build import BuildOptions
     from buildkit_session.cli.display import Display
+    from buildkit_session.client import Client
     from buildkit_session.engine.events import ProgressEvent
 
 __all__ = ["run"]
@@ -53,8 +57,11 @@ def run(options: BuildOptions) -> int:
     except InputError as error:
         report(explain(error, debug=options.debug))
         return FAILURE
+    ends: Callable[[], Coroutine[Any, Any, BuildResult | CallAnswer]] = partial(
+        _ask if options.asks else _build, options, screen
+    )
     try:
-        result = interruption.run(lambda: _build(options, screen))
+        result = interruption.run(ends)
     except SignalError as error:
         return _on_interrupt(error, options, screen)
     except SessionError as error:
@@ -63,13 +70,13 @@ def run(options: BuildOptions) -> int:
         report(explain(error, debug=options.debug))
         return exit_code(error)
     screen.close(None)
-    return _deliver(result, options)
+    return _deliver(result, options) if isinstance(result, BuildResult) else _answer(result, options)
 
 
 async def _build(options: BuildOptions, screen: _Screen) -> BuildResult:
     settings = await anyio.to_thread.run_sync(read_settings, options)
     async with (
-        connect(options.address, credentials=DockerConfig()) as client,
+        connect(options.address, builder=options.builder, credentials=DockerConfig()) as client,
         client.start(
             options.context,
             file=options.file,
@@ -80,6 +87,50 @@ async def _build(options: BuildOptions, screen: _Screen) -> BuildResult:
     ):
         await screen.follow(build)
         return await build.result()
+
+
+async def _ask(options: BuildOptions, screen: _Screen) -> CallAnswer:
+    """Ask the frontend something in place of a build."""
+    settings = await anyio.to_thread.run_sync(read_settings, options)
+    send, receive = anyio.create_memory_object_stream["ProgressEvent"](_EVENTS_PER_REPAINT)
+    answers: list[CallAnswer | SessionError] = []
+
+    async def ask(client: Client) -> None:
+        with send:
+            try:
+                answer = await client.call(
+                    options.context,
+                    call=options.call,
+                    file=options.file,
+                    on_event=send.send,
+                    proxies=settings.proxies,
+                    frontend_attrs=settings.frontend_attrs,
+                    **options.keywords,
+                )
+            except SessionError as error:
+                answers.append(error)
+            else:
+                answers.append(answer)
+
+    async with (
+        connect(options.address, builder=options.builder, credentials=DockerConfig()) as client,
+        supervised() as tasks,
+    ):
+        tasks.start_soon(ask, client)
+        with receive:
+            await screen.follow(receive)
+    if isinstance(answers[0], SessionError):
+        raise answers[0]
+    return answers[0]
+
+
+def _answer(answer: CallAnswer, options: BuildOptions) -> int:
+    Console.output().write(answer.text)
+    if answer.error:
+        report(answer.error)
+    if options.metadata_file is not None:
+        write_whole(options.metadata_file, metadata_json(metadata(answer.metadata)))
+    return answer.exit_code
 
 
 def _display(options: BuildOptions) -> Display:

@@ -48,9 +48,13 @@ def usage_hint(usage: str, command: str) -> str:
 
 
 def explain(error: SessionError, *, debug: bool, action: str = "build") -> str:
-    """Say why an action failed, in buildx's words; with ``debug``, where it was raised as well."""
+    """Say why an action failed, in buildx's words; with ``debug``, where it was raised as well.
+
+    Without an action the reason stands alone, as for those commands that buildx says no more of.
+    """
     trace = "".join(traceback.format_exception(error)) if debug else ""
-    return f"failed to {action}: {_text(error)}\n{trace}".rstrip("\n")
+    failed = f"failed to {action}: " if action else ""
+    return f"{failed}{_text(error)}\n{trace}".rstrip("\n")
 
 
 def excerpts(error: SessionError) -> str:

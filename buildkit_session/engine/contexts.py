@@ -10,11 +10,10 @@ docker/cli:cli/context/docker/load.go, docker/cli:cli/command/cli_options.go (cu
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
 import stat
-from dataclasses import dataclass
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,19 +21,22 @@ from typing import TYPE_CHECKING
 from buildkit_session.engine.address import (
     DEFAULT_SOCKET,
     Address,
+    ContainerAddress,
     Endpoint,
+    PodAddress,
     TcpAddress,
     TlsFiles,
     UnixSocket,
     parse_address,
 )
 from buildkit_session.engine.api_version import ApiVersion
+from buildkit_session.engine.settings import Settings
 from buildkit_session.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["find_endpoint"]
+__all__ = ["config_directory", "current_context", "find_context", "find_endpoint", "find_named", "has_context"]
 
 # The port that Engines serve TLS on by convention; used only when TLS is on and no host is named.
 _TLS_LOCALHOST = TcpAddress("localhost", 2376)
@@ -46,21 +48,56 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _LINE_BREAKS = re.compile(r"[\r\n\0]")
 
 
-def find_endpoint(address: str | None = None, *, environ: Mapping[str, str] = os.environ) -> Endpoint:
-    """Find the Engine to use. Reads a few small files; opens no connection.
+def find_endpoint(
+    address: str | None = None, *, tls: TlsFiles | None = None, environ: Mapping[str, str] = os.environ
+) -> Endpoint:
+    """Find the daemon to use. Reads a few small files; opens no connection.
 
     The first that is set wins: ``address``, ``$DOCKER_HOST``, ``$DOCKER_CONTEXT``, ``currentContext`` of
     config.json, the default socket, a rootless socket.
 
     Args:
         address: as in ``parse_address``, or ``None``.
+        tls: TLS settings for ``address``, instead of those of the environment.
         environ: the environment; also names the home directory (``HOME``) and docker's directory (``DOCKER_CONFIG``).
 
     Raises:
         InputError: an address, a setting or a file cannot be used, or a named context does not exist.
-        UnsupportedError: the address needs a transport that is not there yet, such as ``ssh://``.
+        UnsupportedError: the address needs a transport that there is none for, such as ``npipe://``.
     """
-    return _Finder(environ).find(address)
+    finder = _Finder(environ)
+    return finder.find(address) if tls is None else finder.with_tls(address, tls)
+
+
+def find_context(name: str, *, environ: Mapping[str, str] = os.environ) -> Endpoint:
+    """Find the Engine of a docker context by its name; errors as for :func:`find_endpoint`."""
+    return _Finder(environ).context(name)
+
+
+def find_named(text: str, *, environ: Mapping[str, str] = os.environ) -> Endpoint:
+    """Find the Engine that a builder of buildx runs at.
+
+    Args:
+        text: the name of a docker context, or an address; TLS settings of the environment do not count for it.
+        environ: as for :func:`find_endpoint`, and so are the errors.
+    """
+    finder = _Finder(environ)
+    return finder.context(text) if finder.has_context(text) else finder.host(text)
+
+
+def current_context(*, environ: Mapping[str, str] = os.environ) -> str:
+    """Return the name of the docker context in use; ``default`` where an address was given instead."""
+    return _Finder(environ).current()
+
+
+def has_context(name: str, *, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether docker knows a context of that name."""
+    return _Finder(environ).has_context(name)
+
+
+def config_directory(*, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the directory that docker keeps its settings in; it may not exist."""
+    return _Finder(environ).directory
 
 
 class _Finder:
@@ -69,12 +106,37 @@ class _Finder:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self._home = Path(environ.get("HOME") or Path.home())
-        self._config_dir = Path(environ.get("DOCKER_CONFIG") or self._home / ".docker")
-        self._config = _Settings.read(self._config_dir / "config.json", missing_ok=True)
+        self.directory = Path(environ.get("DOCKER_CONFIG") or self._home / ".docker")
+        self._config = Settings.read(self.directory / "config.json", missing_ok=True)
 
     def find(self, address: str | None) -> Endpoint:
         if address:
-            return self._given(address, "the address argument")
+            return self._argument(address)
+        return self._configured()
+
+    def with_tls(self, address: str | None, tls: TlsFiles) -> Endpoint:
+        found = self.find(address)
+        if not isinstance(found.address, TcpAddress) or found.address.scheme == "http":
+            raise InputError(f"TLS settings were given, but {found} is reached without TLS: use tcp://HOST:PORT")
+        return replace(found, tls=tls)
+
+    def context(self, name: str) -> Endpoint:
+        if name == "default" and (host := self._environ.get("DOCKER_HOST", "").strip()):
+            return self._given(host, "$DOCKER_HOST")
+        return self._context(name, f"docker context {name!r}")
+
+    def host(self, text: str) -> Endpoint:
+        return self._endpoint(_engine_address(text, "a builder of buildx"), None, "a builder of buildx")
+
+    def has_context(self, name: str) -> bool:
+        return name == "default" or (self._context_directory(name) / "meta.json").is_file()
+
+    def current(self) -> str:
+        if self._environ.get("DOCKER_HOST", "").strip():
+            return "default"
+        return self._environ.get("DOCKER_CONTEXT") or self._config.text("currentContext") or "default"
+
+    def _configured(self) -> Endpoint:
         if host := self._environ.get("DOCKER_HOST", "").strip():
             return self._given(host, "$DOCKER_HOST")
         if name := self._environ.get("DOCKER_CONTEXT"):
@@ -83,8 +145,15 @@ class _Finder:
             return self._context(name, f"docker context {name!r}")
         return self._default()
 
+    def _argument(self, text: str) -> Endpoint:
+        address = parse_address(text)
+        if not isinstance(address, ContainerAddress) or address.program != "docker":
+            return self._endpoint(address, self._tls_for(address), "the address argument")
+        via = self.context(address.context) if address.context else self._configured()
+        return Endpoint(address, buildkitd=True, via=via)
+
     def _given(self, text: str, source: str) -> Endpoint:
-        address = parse_address(text, source=source)
+        address = _engine_address(text, source)
         return self._endpoint(address, self._tls_for(address), source)
 
     def _default(self) -> Endpoint:
@@ -107,21 +176,25 @@ class _Finder:
     def _context(self, name: str, source: str) -> Endpoint:
         if name == "default":
             return self._default()
-        # The directory is named by a hash, so a name can hold anything and leads nowhere else.
-        digest = sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
-        meta = self._config_dir / "contexts/meta" / digest / "meta.json"
+        folder = self._context_directory(name)
+        meta = folder / "meta.json"
         if not meta.is_file():
-            msg = f"there is no {source} in {self._config_dir}: see 'docker context ls', or set DOCKER_HOST"
+            msg = f"there is no {source} in {self.directory}: see 'docker context ls', or set DOCKER_HOST"
             raise InputError(msg)
-        docker = _Settings.read(meta).table("Endpoints").table("docker")
-        address = parse_address(docker.text("Host") or "unix://", source=source)
-        material = self._config_dir / "contexts/tls" / digest / "docker"
+        docker = Settings.read(meta).table("Endpoints").table("docker")
+        address = _engine_address(docker.text("Host") or "unix://", source)
+        material = self.directory / "contexts/tls" / folder.name / "docker"
         return self._endpoint(
             address, _context_tls(address, material, skip_verify=docker.flag("SkipTLSVerify")), source
         )
 
+    def _context_directory(self, name: str) -> Path:
+        # It is named by a hash, so a name can hold anything and leads nowhere else.
+        digest = sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+        return self.directory / "contexts/meta" / digest
+
     def _tls_for(self, address: Address) -> TlsFiles | None:
-        if isinstance(address, UnixSocket) or address.scheme == "http":
+        if not isinstance(address, TcpAddress) or address.scheme == "http":
             return None
         tls = self._tls_from_environment()
         return TlsFiles() if tls is None and address.scheme == "https" else tls
@@ -130,7 +203,7 @@ class _Finder:
         verify = bool(self._environ.get("DOCKER_TLS_VERIFY"))  # any text counts, "0" too
         if not verify and not self._environ.get("DOCKER_TLS"):
             return None
-        folder = Path(self._environ.get("DOCKER_CERT_PATH") or self._config_dir)
+        folder = Path(self._environ.get("DOCKER_CERT_PATH") or self.directory)
         if not (folder / "ca.pem").is_file():
             msg = (
                 f"TLS is on (DOCKER_TLS_VERIFY or DOCKER_TLS) but {folder / 'ca.pem'} is missing: set DOCKER_CERT_PATH"
@@ -162,59 +235,16 @@ class _Finder:
             raise InputError(msg) from exc
 
 
-@dataclass(frozen=True, slots=True)
-class _Settings:
-    """A JSON object of docker's files; keys match in any case, as in Go's decoder."""
-
-    file: Path
-    entries: Mapping[str, object]
-
-    @classmethod
-    def read(cls, file: Path, *, missing_ok: bool = False) -> _Settings:
-        try:
-            entries = json.loads(file.read_bytes())
-        except FileNotFoundError:
-            if missing_ok:
-                return cls(file, {})
-            raise
-        except (OSError, ValueError) as exc:
-            msg = f"{file} cannot be read: {exc}"
-            raise InputError(msg) from exc
-        if not isinstance(entries, dict):
-            msg = f"{file} does not hold a JSON object"
-            raise InputError(msg)
-        return cls(file, entries)
-
-    def _get(self, key: str) -> object:
-        if key in self.entries:
-            return self.entries[key]
-        return next((value for name, value in self.entries.items() if name.lower() == key.lower()), None)
-
-    def _typed(self, key: str, kind: type, default: object) -> object:
-        value = self._get(key)
-        if value is None:
-            return default
-        if not isinstance(value, kind):
-            msg = f"{key!r} in {self.file} has the wrong type"
-            raise InputError(msg)
-        return value
-
-    def text(self, key: str) -> str:
-        return str(self._typed(key, str, ""))
-
-    def flag(self, key: str) -> bool:
-        return bool(self._typed(key, bool, default=False))
-
-    def table(self, key: str) -> _Settings:
-        value = self._typed(key, dict, {})
-        return _Settings(self.file, value if isinstance(value, dict) else {})
-
-    def texts(self) -> dict[str, str]:
-        return {key: self.text(key) for key in self.entries}
+def _engine_address(text: str, source: str) -> Address:
+    """Read an address where docker wants that of an Engine."""
+    address = parse_address(text, source=source)
+    if isinstance(address, ContainerAddress | PodAddress):
+        raise InputError(f"{address} from {source} names a buildkitd, not an Engine: pass it as the address instead")
+    return address
 
 
 def _context_tls(address: Address, material: Path, *, skip_verify: bool) -> TlsFiles | None:
-    if isinstance(address, UnixSocket) or address.scheme == "http":
+    if not isinstance(address, TcpAddress) or address.scheme == "http":
         return None
     stored = any((material / f"{name}.pem").is_file() for name in _PEM_NAMES)
     if not stored and not skip_verify and address.scheme != "https":

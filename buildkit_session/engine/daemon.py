@@ -28,7 +28,7 @@ from buildkit_session.engine.dialing import dial
 from buildkit_session.engine.exchange import base_path
 from buildkit_session.engine.hijack import hijack
 from buildkit_session.engine.info import EngineInfo
-from buildkit_session.engine.ping import PodmanFound, podman_text, probe
+from buildkit_session.engine.ping import BuildkitdFound, PodmanFound, podman_text, probe
 from buildkit_session.engine.tunnel import open_tunnel
 from buildkit_session.engine.workers import Worker, read_workers
 from buildkit_session.errors import (
@@ -133,16 +133,18 @@ class Daemon:
     Args:
         endpoint: where it is.
         way: the way to take; by default the best one that works.
+        patience: seconds that the daemon has for a first answer.
 
     Raises:
         InputError: there is no such way.
     """
 
-    def __init__(self, endpoint: Endpoint, *, way: str | None = None) -> None:
+    def __init__(self, endpoint: Endpoint, *, way: str | None = None, patience: float = PATIENCE) -> None:
         if way is not None and way not in get_args(Way):
             raise InputError(f"there is no way {way!r} to a daemon; use one of {', '.join(get_args(Way))}")
         self.endpoint = endpoint
         self._wanted = way
+        self._patience = patience
         self._info: DaemonInfo | None = None
         self._settling = anyio.Lock()
 
@@ -181,7 +183,7 @@ class Daemon:
             yield link
 
     async def _settle(self) -> DaemonInfo:
-        found = await probe(self.endpoint)
+        found = BuildkitdFound() if self.endpoint.is_buildkitd else await probe(self.endpoint, patience=self._patience)
         if isinstance(found, PodmanFound):
             raise UnsupportedError(podman_text(found.server, self.endpoint), feature="BuildKit", found=found.server)
         engine = found if isinstance(found, EngineInfo) else None

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final, cast
 
 import anyio
 
-from buildkit_session.engine.address import UnixSocket
-from buildkit_session.engine.dialing import PATIENCE, dial
+from buildkit_session.engine.address import TcpAddress
+from buildkit_session.engine.dialing import PATIENCE, dial, lead_time
 from buildkit_session.errors import InputError
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ async def exchange(
     """
     transport, asking = await dial(endpoint, lambda: _Asking(request, head_only), alpn=alpn, patience=patience)
     try:
-        with anyio.move_on_after(patience):
+        with anyio.move_on_after(patience + lead_time(endpoint)):
             await asking.answered.wait()
         return transport, asking.answer()
     except BaseException:
@@ -123,11 +123,11 @@ def make_request(endpoint: Endpoint, call: str, fields: Iterable[tuple[str, str]
 
 def base_path(address: Address) -> str:
     """Return what goes before the path of every call."""
-    return "" if isinstance(address, UnixSocket) else address.base
+    return address.base if isinstance(address, TcpAddress) else ""
 
 
 def _host(address: Address) -> str:
-    if isinstance(address, UnixSocket):
+    if not isinstance(address, TcpAddress):
         return "docker"  # means nothing, but an Engine refuses a request without it
     return f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"
 

@@ -7,7 +7,7 @@ import ssl
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from buildkit_session.engine.address import UnixSocket
+from buildkit_session.engine.address import ContainerAddress, PodAddress, SshAddress, UnixSocket
 from buildkit_session.errors import ConnectionClosed, EngineUnreachable
 
 if TYPE_CHECKING:
@@ -20,11 +20,10 @@ MAX_TEXT = 4096
 
 
 def unreachable(endpoint: Endpoint, reason: OSError) -> EngineUnreachable:
-    """Make the error for an Engine that no connection can be opened to."""
+    """Make the error for a daemon that no connection can be opened to."""
     why = reason.strerror or str(reason) or "no answer in time"
-    return EngineUnreachable(
-        f"cannot reach a Docker Engine at {endpoint}: {shortened(why)}. {_advice(endpoint, reason)}"
-    )
+    name = "buildkitd" if endpoint.is_buildkitd else "Docker Engine"
+    return EngineUnreachable(f"cannot reach a {name} at {endpoint}: {shortened(why)}. {_advice(endpoint, reason)}")
 
 
 def broken_off(endpoint: Endpoint, reason: Exception) -> ConnectionClosed:
@@ -58,6 +57,14 @@ def _advice(endpoint: Endpoint, reason: OSError) -> str:
         )
     if isinstance(reason, ssl.SSLError | ssl.CertificateError):
         return "Look at the TLS settings: DOCKER_TLS_VERIFY, DOCKER_CERT_PATH, or those of the docker context."
+    if isinstance(endpoint.address, SshAddress):
+        what = "buildctl" if endpoint.buildkitd else "docker version"
+        return (
+            f"Check that 'ssh {endpoint.address.host} {what}' works and asks for nothing: no password can be typed "
+            "here, so use a key and an ssh agent."
+        )
+    if isinstance(endpoint.address, ContainerAddress | PodAddress):
+        return "Check that it runs, and that a buildkitd runs in it."
     if isinstance(endpoint.address, UnixSocket):
         return (
             "Start the Engine, or name another address, such as unix:///path/to/docker.sock (or set DOCKER_HOST to it)."

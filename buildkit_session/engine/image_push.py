@@ -17,12 +17,12 @@ from buildkit_session.engine.json_values import as_list, as_object, as_text
 from buildkit_session.engine.own_step import own_step
 from buildkit_session.engine.progress import failure_of
 from buildkit_session.errors import EngineError, SessionError
-from buildkit_session.services.auth import HUB, registry_host
+from buildkit_session.services.credentials import HUB, registry_host
 
 if TYPE_CHECKING:
     from buildkit_session.engine.client import EngineClient
     from buildkit_session.engine.own_step import OwnStep, Tell
-    from buildkit_session.services.auth import CredentialSource
+    from buildkit_session.services.credentials import CredentialSource
 
 __all__ = ["ImageName", "push_image", "pushed_digest"]
 

@@ -14,6 +14,7 @@ import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from buildkit_session.engine.address import TcpAddress
 from buildkit_session.engine.dialing import PATIENCE, dial
 from buildkit_session.engine.exchange import NO_BODIES, Answer, base_path, exchange, make_request
 from buildkit_session.engine.faults import broken_off, error_text, unreachable
@@ -72,6 +73,8 @@ async def ping(endpoint: Endpoint, *, patience: float = PATIENCE) -> EngineInfo:
 async def probe(endpoint: Endpoint, *, patience: float = PATIENCE) -> Found:
     """Find out what listens at an address; one question for an Engine, at most three for a buildkitd.
 
+    Where an address can lead to nothing but a buildkitd, nothing is asked.
+
     Args:
         endpoint: the daemon.
         patience: seconds for each connection, and again for each answer.
@@ -82,6 +85,8 @@ async def probe(endpoint: Endpoint, *, patience: float = PATIENCE) -> Found:
         ConnectionClosed: the connection broke off before an answer.
         UnsupportedError: it is an Engine too old for this library.
     """
+    if endpoint.is_buildkitd:
+        return BuildkitdFound()
     try:
         answer = await _asked(endpoint, patience, alpn=("http/1.1",))
     except EngineUnreachable as error:
@@ -128,7 +133,9 @@ def _failure(answer: Answer, endpoint: Endpoint) -> Exception:
         msg = f"the Engine at {endpoint} refused GET {base_path(endpoint.address)}/_ping: {text} (HTTP {answer.status})"
         return EngineError(msg, status=answer.status)
     if not answer.head:
-        return broken_off(endpoint, EOFError("it was closed before an answer came"))
+        wants_tls = isinstance(endpoint.address, TcpAddress) and endpoint.tls is None
+        hint = "; does it want TLS?" if wants_tls else ""
+        return broken_off(endpoint, EOFError(f"it was closed before an answer came{hint}"))
     if _opens_http2(answer.head):
         return EngineError(f"what answers at {endpoint} speaks HTTP/2, as a buildkitd does, not HTTP as an Engine does")
     return EngineError(

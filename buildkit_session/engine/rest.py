@@ -16,8 +16,8 @@ from aiohttp.client_proto import ResponseHandler
 from multidict import CIMultiDict
 from yarl import URL
 
-from buildkit_session.engine.address import UnixSocket
-from buildkit_session.engine.dialing import dial
+from buildkit_session.engine.address import TcpAddress
+from buildkit_session.engine.dialing import dial, lead_time
 from buildkit_session.engine.faults import broken_off, error_text, shortened, unreachable
 from buildkit_session.errors import ConnectionClosed, EngineError
 
@@ -105,7 +105,7 @@ class Rest:
         headers: Mapping[str, str] | None = None,
     ) -> RestAnswer:
         """Send a short request; as :meth:`send`, but with a limit to the time it takes."""
-        with translated_faults(self._endpoint), anyio.fail_after(self._timeout):
+        with translated_faults(self._endpoint), anyio.fail_after(self._timeout + lead_time(self._endpoint)):
             return await self.send(method, path, query, headers=headers)
 
 
@@ -215,7 +215,7 @@ def _common_headers(endpoint: Endpoint) -> CIMultiDict[str]:
 def _origin(endpoint: Endpoint) -> str:
     """What URLs begin with. Only the Host header is made of it; TLS, where there is any, is part of the connection."""
     address = endpoint.address
-    if isinstance(address, UnixSocket):
+    if not isinstance(address, TcpAddress):
         return "http://docker"  # an Engine refuses requests without a host
     host = f"[{address.host}]" if ":" in address.host else address.host
     return f"{'http' if endpoint.tls is None else 'https'}://{host}:{address.port}"

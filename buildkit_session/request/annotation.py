@@ -15,9 +15,9 @@ from buildkit_session.errors import InputError
 from buildkit_session.request import platforms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-__all__ = ["needs_index", "read_annotations"]
+__all__ = ["read_annotations"]
 
 _TYPE: Final = re.compile(r"([a-z-]+)(?:\[([A-Za-z0-9_/-]+)\])?", re.ASCII)
 _OF_INDEX: Final = ("index", "index-descriptor")
@@ -41,12 +41,6 @@ def read_annotations(given: object) -> dict[str, str]:
     else:
         pairs = [_split(text) for text in texts("annotations", given) if text]
     return {attribute: value for where, value in pairs for attribute in _attributes(where)}
-
-
-def needs_index(annotations: Iterable[str]) -> bool:
-    """Whether one of the attributes is for an index, which an image of one platform may not have."""
-    prefixes = tuple(f"{_PREFIX}-{kind}." for kind in _OF_INDEX)
-    return any(key.startswith(prefixes) for key in annotations)
 
 
 def _split(text: str) -> tuple[str, str]:

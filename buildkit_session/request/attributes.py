@@ -10,12 +10,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
-from buildkit_session.request import extra_host, ulimit
 from buildkit_session.request.attestation import for_frontend
 from buildkit_session.request.entitlement import NETWORK_HOST
 from buildkit_session.request.environment import SOURCE_DATE_EPOCH
-from buildkit_session.request.named_context import option
-from buildkit_session.request.remote_context import GitSource, parse_git
 from buildkit_session.truth import TRUE
 
 if TYPE_CHECKING:
@@ -87,19 +84,14 @@ def frontend_attributes(
         **syntax,
         **{f"build-arg:{name}": value for name, value in build_args.items()},
         **{f"label:{name}": value for name, value in request.labels.items()},
-        **_texts(request, docker_driver=docker_driver),
+        **_texts(request, docker_driver=docker_driver, host_gateway=host_gateway),
         **({"no-cache": ""} if request.no_cache else {}),
-        **({"add-hosts": extra_host.attribute(request.add_hosts, host_gateway)} if request.add_hosts else {}),
         **({"multi-platform": "true"} if multi_platform or build_args.get(_MULTI_PLATFORM) in TRUE else {}),
         **{f"attest:{kind}": value for kind, value in attests.items()},
-        **_contexts(request),
+        **_cache_imports(request.cache_from if cache_imports is None else cache_imports),
+        **_contexts(request, inputs.get("context", "")),
         **inputs,
     }
-    imports = [*(request.cache_from if cache_imports is None else cache_imports)]
-    if imports:
-        attrs["cache-imports"] = _cache_imports(imports)
-    if caps := _caps(request, inputs.get("context", "")):
-        attrs["frontend.caps"] = ",".join(sorted(caps))
     return frontend, attrs
 
 
@@ -140,8 +132,9 @@ def _frontend(build_args: Mapping[str, str]) -> tuple[str, dict[str, str]]:
     return _GATEWAY, {"source": syntax.strip().partition(" ")[0], "cmdline": syntax}
 
 
-def _texts(request: BuildRequest, *, docker_driver: bool) -> dict[str, str]:
+def _texts(request: BuildRequest, *, docker_driver: bool, host_gateway: str | None) -> dict[str, str]:
     """What is left out when it is empty."""
+    hosts = [pair for host in request.add_hosts for pair in host.resolved(host_gateway)]
     texts = {
         "target": request.target,
         "platform": ",".join(request.platforms),
@@ -149,36 +142,38 @@ def _texts(request: BuildRequest, *, docker_driver: bool) -> dict[str, str]:
         "image-resolve-mode": "pull" if request.pull else "local" if docker_driver else "",
         "no-cache": ",".join(request.no_cache_filter),
         "shm-size": str(request.shm_size or ""),
-        "ulimit": ulimit.attribute(request.ulimits),
+        "add-hosts": ",".join(f"{name}={address}" for name, address in hosts),
+        "ulimit": ",".join(f"{limit.name}={limit.soft}:{limit.hard}" for limit in request.ulimits),
         "cgroup-parent": request.cgroup_parent,
         "force-network-mode": request.network if request.network != "default" else "",
     }
     return {name: value for name, value in texts.items() if value}
 
 
-def _contexts(request: BuildRequest) -> dict[str, str]:
-    told = {name: option(name, context) for name, context in request.build_contexts.items()}
-    return {f"context:{name}": value for name, value in told.items() if value is not None}
-
-
-def _cache_imports(entries: Iterable[CacheEntry]) -> str:
+def _cache_imports(entries: Iterable[CacheEntry]) -> dict[str, str]:
     """Say what the build itself is told too, for frontends that start builds of their own."""
     shown = [
         {"Type": entry.type, **({"Attrs": dict(sorted(entry.attrs.items()))} if entry.attrs else {})}
         for entry in entries
     ]
-    return json.dumps(shown, separators=(",", ":"), ensure_ascii=False)
+    return {"cache-imports": json.dumps(shown, separators=(",", ":"), ensure_ascii=False)} if shown else {}
 
 
-def _caps(request: BuildRequest, context: str) -> set[str]:
-    """What the frontend must be able to do; one that cannot refuses the build rather than ignore it.
+def _contexts(request: BuildRequest, main: str) -> dict[str, str]:
+    """Name the contexts, and what the frontend must be able to do for them: one that cannot refuses the build.
 
     buildx asks for the options of git for any URL with a ``?``; a plain download needs them not.
     """
-    caps = {_CONTEXTS} if request.build_contexts else set()
-    main = parse_git(context)
-    if main is not None and main.has_query:
-        caps.add(_GIT_QUERY)
-    if any(isinstance(one, GitSource) and one.has_query for one in request.build_contexts.values()):
-        caps.add(f"{_GIT_QUERY}+forward")
-    return caps
+    named = request.build_contexts
+    if not named and not main:
+        return {}
+    from buildkit_session.request.named_context import option  # noqa: PLC0415 - most builds have a directory alone
+    from buildkit_session.request.remote_context import GitSource, parse_git  # noqa: PLC0415 - as above
+
+    told = {f"context:{name}": value for name, one in named.items() if (value := option(name, one)) is not None}
+    caps = [_CONTEXTS] if named else []
+    if (git := parse_git(main)) is not None and git.has_query:
+        caps.append(_GIT_QUERY)
+    if any(isinstance(one, GitSource) and one.has_query for one in named.values()):
+        caps.append(f"{_GIT_QUERY}+forward")
+    return {**told, **({"frontend.caps": ",".join(caps)} if caps else {})}

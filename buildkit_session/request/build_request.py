@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Self, TypeAlias
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 from buildkit_session import arguments
-from buildkit_session.engine.subrequest import Call
 from buildkit_session.errors import InputError
-from buildkit_session.request import secret as secrets_of
-from buildkit_session.request import ssh as ssh_of
-from buildkit_session.request.annotation import read_annotations
-from buildkit_session.request.attestation import read_attestations
-from buildkit_session.request.cache import parse_cache_from, parse_cache_to, with_inline
-from buildkit_session.request.call import parse as parse_call
-from buildkit_session.request.entitlement import read_entitlements
-from buildkit_session.request.extra_host import read_extra_hosts
-from buildkit_session.request.named_context import LocalContext, OciLayoutContext, read_named_contexts
 from buildkit_session.request.outputs import arrange, read_outputs
-from buildkit_session.request.platforms import read_platforms
-from buildkit_session.request.secret import Secret
-from buildkit_session.request.shm_size import read_shm_size
-from buildkit_session.request.ssh import SshAgent, SshKeys
-from buildkit_session.request.ulimit import read_ulimits
+from buildkit_session.truth import TRUE
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from buildkit_session.engine.subrequest import Call
     from buildkit_session.output import Output
     from buildkit_session.request.cache import CacheEntry, CacheLike
     from buildkit_session.request.extra_host import ExtraHost
     from buildkit_session.request.named_context import NamedContext
     from buildkit_session.request.outputs import OutputLike
+    from buildkit_session.request.secret import Secret
     from buildkit_session.request.ssh import SshSource
     from buildkit_session.request.ulimit import Ulimit
 
@@ -51,7 +39,23 @@ if TYPE_CHECKING:
 
 __all__ = ["BuildRequest"]
 
-_NO_CONTENT: Final = "use bk.secret.value(), env(), file() or call()"
+_INLINE_ARGUMENT: Final = "BUILDKIT_INLINE_CACHE"
+_READERS: Final = {
+    "add_hosts": "extra_host.read_extra_hosts",
+    "allow": "entitlement.read_entitlements",
+    "annotations": "annotation.read_annotations",
+    "attests": "attestation.read_attestations",
+    "build_contexts": "named_context.read_named_contexts",
+    "cache_from": "cache.read_cache_from",
+    "cache_to": "cache.read_cache_to",
+    "call": "call.read_call",
+    "platforms": "platforms.read_platforms",
+    "secrets": "secret.read_secrets",
+    "shm_size": "shm_size.read_shm_size",
+    "ssh": "ssh.read_agents",
+    "ulimits": "ulimit.read_ulimits",
+}
+"""What reads an argument. Most builds have few, and the start of a build is not to load what reads the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,35 +180,36 @@ class BuildRequest:
             InputError: an argument cannot be, or some do not go together. Except for the kind of the paths of ``ssh``,
                 nothing was looked up in the file system: that is :meth:`check`.
         """
-        names, arguments_of_build = arguments.tags(tags), arguments.variables("build_args", build_args)
+        names, variables = arguments.tags(tags), arguments.variables("build_args", build_args)
         filtered = tuple(stage for stage in arguments.texts("no_cache_filter", no_cache_filter) if stage)
         if no_cache and filtered:
             raise InputError("--no-cache and --no-cache-filter cannot currently be used together; choose one")
-        annotated = read_annotations(annotations)
+        annotated: dict[str, str] = _read("annotations", annotations) or {}
+        stated = any(value not in (None, (), "") for value in (attests, sbom, provenance))
         return cls(
             tags=names,
             target=_text("target", target),
-            build_args=arguments_of_build,
-            build_contexts=read_named_contexts(build_contexts),
+            build_args=variables,
+            build_contexts=_read("build_contexts", build_contexts) or {},
             labels=arguments.labels(labels),
             annotations=annotated,
-            attests=read_attestations(attests, sbom, provenance),
-            add_hosts=read_extra_hosts(add_hosts),
-            allow=read_entitlements(allow),
-            cache_from=_read_caches("cache_from", cache_from, parse_cache_from),
-            cache_to=with_inline(_read_caches("cache_to", cache_to, parse_cache_to), arguments_of_build),
-            call=parse_call(_text("call", call)) if not isinstance(call, Call) else call,
+            attests=_reader("attests")(attests, sbom, provenance) if stated else {},
+            add_hosts=_read("add_hosts", add_hosts) or (),
+            allow=_read("allow", allow) or (),
+            cache_from=_read("cache_from", cache_from) or (),
+            cache_to=_read("cache_to", _with_inline(cache_to, variables)) or (),
+            call=_read("call", call),
             cgroup_parent=_text("cgroup_parent", cgroup_parent),
             network=arguments.network(network),
             no_cache=no_cache,
             no_cache_filter=filtered,
-            platforms=read_platforms(platforms),
+            platforms=_read("platforms", platforms) or (),
             pull=pull,
-            shm_size=read_shm_size(shm_size),
-            ulimits=read_ulimits(ulimits),
+            shm_size=_read("shm_size", shm_size) or 0,
+            ulimits=_read("ulimits", ulimits) or (),
             outputs=arrange(read_outputs(outputs), push=push, load=load, tags=names, annotations=annotated),
-            secrets=_read_secrets(secrets),
-            ssh=_read_ssh(ssh),
+            secrets=_read("secrets", secrets) or {},
+            ssh=_read("ssh", ssh) or {},
         )
 
     def check(self) -> None:
@@ -219,9 +224,8 @@ class BuildRequest:
             secret.check()
         for source in self.ssh.values():
             source.check()
-        for name, context in self.build_contexts.items():
-            if isinstance(context, LocalContext | OciLayoutContext):
-                context.check(name)
+        if self.build_contexts:
+            import_module("buildkit_session.request.named_context").check_all(self.build_contexts)
 
 
 def _text(name: str, value: object) -> str:
@@ -230,41 +234,18 @@ def _text(name: str, value: object) -> str:
     return value or ""
 
 
-def _read_caches(
-    name: str, given: CacheLike | Iterable[CacheLike], parse: Callable[[CacheLike], list[CacheEntry]]
-) -> tuple[CacheEntry, ...]:
-    if isinstance(given, list | tuple):
-        return tuple(entry for one in given for entry in parse(one))
-    if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
-        return tuple(parse(given))  # what is none is refused there
-    raise InputError(f"{name} must be a list of cache entries, not a {type(given).__name__}")
+def _with_inline(cache_to: object, build_args: Mapping[str, str | None]) -> object:
+    """Add the inline cache that a build argument asks for."""
+    if build_args.get(_INLINE_ARGUMENT) not in TRUE:
+        return cache_to
+    return [*(cache_to if isinstance(cache_to, list | tuple) else [cache_to or ""]), "type=inline"]
 
 
-def _read_secrets(given: object) -> dict[str, Secret]:
-    if not isinstance(given, Mapping):
-        return dict(secrets_of.parse(text) for text in arguments.texts("secrets", given or ()) if text)
-    for name, source in given.items():
-        if not isinstance(source, Secret):  # the value is not shown: it may be the secret itself
-            raise InputError(f"secrets: the value of {name!r} is a {type(source).__name__}; {_NO_CONTENT}")
-    return dict(given)
+def _read(name: str, given: object) -> Any:
+    """Read an argument; ``None`` if nothing was given."""
+    return None if given in (None, (), "") else _reader(name)(given)
 
 
-def _read_ssh(given: object) -> dict[str, SshSource]:
-    if isinstance(given, Mapping):
-        pairs = [(name, _source(name, value)) for name, value in given.items()]
-    else:
-        pairs = [ssh_of.parse(text) for text in arguments.texts("ssh", given or ()) if text]
-    found: dict[str, SshSource] = {}
-    for name, source in pairs:
-        if name in found:
-            raise InputError(f'duplicate agent ID "{name}"; name all keys of it at once: {name}=KEY,KEY')
-        found[name] = source
-    return found
-
-
-def _source(name: str, value: object) -> SshSource:
-    if isinstance(value, SshAgent | SshKeys):
-        return value
-    if not isinstance(value, str):
-        raise InputError(f"ssh: the value of {name!r} is a {type(value).__name__}; use bk.ssh.agent() or keys()")
-    return ssh_of.parse(f"{name}={value}")[1]
+def _reader(name: str) -> Any:
+    module, _, function = _READERS[name].partition(".")
+    return getattr(import_module(f"buildkit_session.request.{module}"), function)

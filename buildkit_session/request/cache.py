@@ -16,19 +16,25 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from buildkit_session.errors import InputError
 from buildkit_session.request.environment import is_on
 from buildkit_session.request.fields import read_fields, split_pair
-from buildkit_session.truth import TRUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["CacheEntry", "CacheLike", "complete", "parse_cache_from", "parse_cache_to", "with_inline"]
+__all__ = [
+    "CacheEntry",
+    "CacheLike",
+    "complete",
+    "parse_cache_from",
+    "parse_cache_to",
+    "read_cache_from",
+    "read_cache_to",
+]
 
 _WHAT: Final = "a cache entry"  # not its text: it may hold credentials
 # Shown in a repr; all other values may be secrets.
 _HARMLESS: Final = frozenset(
     {"bucket", "compression", "dest", "digest", "ignore-error", "mode", "name", "ref", "region", "scope", "src", "tag"}
 )
-_INLINE_ARGUMENT: Final = "BUILDKIT_INLINE_CACHE"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -72,11 +78,22 @@ def parse_cache_to(given: CacheLike) -> list[CacheEntry]:
     return [_require(entry, "dest", "exporter") for entry in _parse(given)]
 
 
-def with_inline(entries: Iterable[CacheEntry], build_args: Mapping[str, str | None]) -> tuple[CacheEntry, ...]:
-    """Add the inline cache that the build argument ``BUILDKIT_INLINE_CACHE`` asks for."""
-    if build_args.get(_INLINE_ARGUMENT) in TRUE:
-        return (*entries, CacheEntry("inline"))
-    return tuple(entries)
+def read_cache_from(given: object) -> tuple[CacheEntry, ...]:
+    """Take one value of ``--cache-from`` or several.
+
+    Raises:
+        InputError: as :func:`parse_cache_from`.
+    """
+    return tuple(entry for one in _several("cache_from", given) for entry in parse_cache_from(one))
+
+
+def read_cache_to(given: object) -> tuple[CacheEntry, ...]:
+    """Take one value of ``--cache-to`` or several.
+
+    Raises:
+        InputError: as :func:`parse_cache_to`.
+    """
+    return tuple(entry for one in _several("cache_to", given) for entry in parse_cache_to(one))
 
 
 def complete(entries: Iterable[CacheEntry], environ: Mapping[str, str]) -> tuple[CacheEntry, ...]:
@@ -88,6 +105,14 @@ def complete(entries: Iterable[CacheEntry], environ: Mapping[str, str]) -> tuple
     """
     filled = (_COMPLETIONS.get(entry.type, _unchanged)(entry, environ) for entry in entries)
     return tuple(entry for entry in filled if _is_active(entry))
+
+
+def _several(name: str, given: object) -> Iterable[CacheLike]:
+    if isinstance(given, str | CacheEntry | Mapping):
+        return (given,)
+    if not isinstance(given, list | tuple):
+        raise InputError(f"{name} must be a list of cache entries, not a {type(given).__name__}")
+    return given
 
 
 def _parse(given: CacheLike) -> list[CacheEntry]:

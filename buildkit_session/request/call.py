@@ -12,10 +12,23 @@ from buildkit_session.errors import InputError
 from buildkit_session.request.fields import read_fields
 from buildkit_session.truth import FALSE, TRUE
 
-__all__ = ["parse"]
+__all__ = ["parse", "read_call"]
 
 _BUILD: Final = "build"
 _ALIASES: Final = {"check": "lint"}
+
+
+def read_call(given: object) -> Call | None:
+    """Take a question, or a text as :func:`parse` takes it.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if isinstance(given, Call):
+        return given
+    if not isinstance(given, str):
+        raise InputError(f"call must be a text such as check, not a {type(given).__name__}")
+    return parse(given)
 
 
 def parse(text: str) -> Call | None:

@@ -13,7 +13,7 @@ from typing import Final
 from buildkit_session.errors import InputError
 from buildkit_session.request.fields import read_fields
 
-__all__ = ["HOST_GATEWAY", "ExtraHost", "attribute", "parse", "read_extra_hosts", "split_flag"]
+__all__ = ["HOST_GATEWAY", "ExtraHost", "parse", "read_extra_hosts", "split_flag"]
 
 HOST_GATEWAY: Final = "host-gateway"
 """Stands for the address of the machine that the daemon runs on, which only the daemon knows."""
@@ -85,11 +85,6 @@ def split_flag(text: str) -> list[str]:
         InputError: a quote is misplaced.
     """
     return read_fields(text, f"host {text!r}")
-
-
-def attribute(hosts: Iterable[ExtraHost], gateway: str | None = None) -> str:
-    """What the frontend is told, joined by commas; arguments and errors as for :meth:`ExtraHost.resolved`."""
-    return ",".join(f"{name}={address}" for host in hosts for name, address in host.resolved(gateway))
 
 
 def _host(name: object, addresses: object, text: str) -> ExtraHost:

@@ -24,6 +24,7 @@ __all__ = [
     "NamedContext",
     "OciLayoutContext",
     "TargetContext",
+    "check_all",
     "mount_name",
     "normalise_name",
     "option",
@@ -132,6 +133,13 @@ def read_named_contexts(given: object) -> dict[str, NamedContext]:
     if not isinstance(texts, list | tuple):
         raise InputError(f"build_contexts must be a mapping such as {{'lib': '../lib'}}, not a {type(given).__name__}")
     return dict(parse(text) for text in texts if text)
+
+
+def check_all(contexts: Mapping[str, NamedContext]) -> None:
+    """Raise InputError if one of those on this machine is not there. Blocks."""
+    for name, context in contexts.items():
+        if isinstance(context, LocalContext | OciLayoutContext):
+            context.check(name)
 
 
 def parse(text: object) -> tuple[str, NamedContext]:

@@ -22,6 +22,7 @@ __all__ = [
     "EngineOutput",
     "OutputLike",
     "arrange",
+    "check_for_engine",
     "default_outputs",
     "for_engine_build",
     "loads_elsewhere",
@@ -41,6 +42,7 @@ EngineOutput: TypeAlias = LocalOutput | ListingOutput | TarOutput | ImageOutput
 """What the Engine's own build endpoint can serve."""
 
 _CLASSES: Final = get_args(Output)
+_INDEX_ANNOTATIONS: Final = ("annotation-index.", "annotation-index-descriptor.")
 
 
 def read_outputs(given: OutputLike | Iterable[OutputLike]) -> tuple[Output, ...]:
@@ -136,6 +138,29 @@ def pushes(out: Output) -> bool:
 def loads_elsewhere(out: Output, *, docker_driver: bool) -> bool:
     """Whether the image must travel from the daemon to the Engine that loads it."""
     return isinstance(out, DockerOutput) and out.loads and not (docker_driver and out.context is None)
+
+
+def check_for_engine(outputs: Iterable[Output], *, multi_platform: bool) -> None:
+    """Refuse what the builder of an Engine cannot do with images, before it is asked.
+
+    Args:
+        outputs: of the build, with their annotations.
+        multi_platform: whether its image store has indexes, as that of containerd.
+
+    Raises:
+        UnsupportedError: an image is to be pushed by its digest alone, or an annotation is for an index.
+    """
+    for out in outputs:
+        attrs = out.exporter[1]
+        if pushes(out) and attrs.get("push-by-digest") in TRUE:
+            raise UnsupportedError("push-by-digest is currently not implemented for an Engine; use another builder")
+        if multi_platform or not isinstance(out, ImageOutput | DockerOutput):
+            continue
+        if any(name.startswith(_INDEX_ANNOTATIONS) for name in attrs):
+            raise UnsupportedError(
+                "index annotations not supported for single platform export; "
+                "turn on the containerd image store, or annotate the manifest"
+            )
 
 
 def default_outputs(*, docker_driver: bool, environ: Mapping[str, str]) -> tuple[Output, ...]:

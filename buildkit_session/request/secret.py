@@ -15,16 +15,18 @@ from __future__ import annotations
 import os
 import stat
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from inspect import isawaitable, iscoroutinefunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from buildkit_session.arguments import texts
 from buildkit_session.errors import InputError, SessionError
 from buildkit_session.request.fields import read_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
 
     Found: TypeAlias = bytes | str | None
 
@@ -39,6 +41,7 @@ __all__ = [
     "env",
     "file",
     "parse",
+    "read_secrets",
     "value",
 ]
 
@@ -46,6 +49,7 @@ MAX_SIZE: Final = 500 * 1024
 """Bytes of one secret, as upstream's clients have it."""
 
 _KINDS: Final = ("file", "env")
+_GRAMMAR: Final = "write id=NAME,src=PATH or id=NAME,env=VARIABLE"
 
 
 class Secret(ABC):
@@ -269,7 +273,7 @@ def parse(text: str, environ: Mapping[str, str] | None = None) -> tuple[str, Sec
     given = _read(text)
     name = given.get("id", "")
     if not name:
-        raise InputError(f"secret missing ID in {text!r}: write id=NAME,src=PATH or id=NAME,env=VARIABLE")
+        raise InputError(f"secret missing ID; {_GRAMMAR}")
     source, variable = given.get("src", ""), given.get("env", "")
     if given.get("type") == "env" and not variable:
         source, variable = "", source
@@ -281,15 +285,33 @@ def parse(text: str, environ: Mapping[str, str] | None = None) -> tuple[str, Sec
     return name, env(name) if known else file(name)
 
 
+def read_secrets(given: object) -> dict[str, Secret]:
+    """Take a mapping of ids to secrets, or a sequence of texts as :func:`parse` takes them; the last of equal ids wins.
+
+    Raises:
+        InputError: it is neither, or one of them cannot be.
+    """
+    if not isinstance(given, Mapping):
+        return dict(parse(text) for text in texts("secrets", given) if text)
+    for name, source in given.items():
+        if not isinstance(source, Secret):  # the value is not shown: it may be the secret itself
+            raise InputError(
+                f"secrets: the value of {name!r} is a {type(source).__name__}; "
+                "use bk.secret.value(), env(), file() or call()"
+            )
+    return dict(given)
+
+
 def _read(text: str) -> dict[str, str]:
+    """Take the text apart. Errors do not repeat it: some people write the value itself there."""
     given: dict[str, str] = {}
-    for item in read_fields(text, f"secret {text!r}"):
+    for number, item in enumerate(read_fields(text, "a secret"), 1):
         key, separator, content = item.partition("=")
         key = key.lower()
         if not separator:
-            raise InputError(f"invalid field '{item}' in a secret must be a key=value pair")
+            raise InputError(f"invalid field {number} of a secret must be a key=value pair; {_GRAMMAR}")
         if key not in {"type", "id", "source", "src", "env"}:
-            raise InputError(f"unexpected key '{key}' in '{item}' of a secret; known are type, id, src, source and env")
+            raise InputError(f"unexpected key '{key}' of a secret; {_GRAMMAR}")
         if key == "type" and content not in _KINDS:
             raise InputError(f'unsupported secret type "{content}"; use file or env')
         given["src" if key == "source" else key] = content

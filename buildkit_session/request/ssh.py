@@ -12,16 +12,15 @@ import binascii
 import os
 import re
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
+from buildkit_session.arguments import texts
 from buildkit_session.errors import InputError
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-__all__ = ["DEFAULT_ID", "SshAgent", "SshKeys", "SshSource", "agent", "keys", "parse"]
+__all__ = ["DEFAULT_ID", "SshAgent", "SshKeys", "SshSource", "agent", "keys", "parse", "read_agents"]
 
 DEFAULT_ID: Final = "default"
 """What a mount without an id, and git, ask for."""
@@ -127,6 +126,32 @@ def parse(text: str) -> tuple[str, SshSource]:
     if sockets > 1:
         raise InputError(f"only single socket allowed for ssh agent {name}; give each an id of its own")
     return name, SshAgent(paths[0])
+
+
+def read_agents(given: object) -> dict[str, SshSource]:
+    """Take a mapping of ids to agents and keys, or to their paths, or a sequence of texts as :func:`parse` takes them.
+
+    Raises:
+        InputError: it is neither, one of them cannot be, or an id comes twice.
+    """
+    if isinstance(given, Mapping):
+        pairs = [(name, _read(name, value)) for name, value in given.items()]
+    else:
+        pairs = [parse(text) for text in texts("ssh", given) if text]
+    found: dict[str, SshSource] = {}
+    for name, source in pairs:
+        if name in found:
+            raise InputError(f'duplicate agent ID "{name}"; name all keys of it at once: {name}=KEY,KEY')
+        found[name] = source
+    return found
+
+
+def _read(name: str, value: object) -> SshSource:
+    if isinstance(value, SshAgent | SshKeys):
+        return value
+    if not isinstance(value, str):
+        raise InputError(f"ssh: the value of {name!r} is a {type(value).__name__}; use bk.ssh.agent() or keys()")
+    return parse(f"{name}={value}")[1]
 
 
 def _stat(path: Path) -> os.stat_result:

@@ -12,7 +12,7 @@ from typing import Final
 from buildkit_session.engine.build_params import Ulimit
 from buildkit_session.errors import InputError
 
-__all__ = ["Ulimit", "attribute", "parse", "read_ulimits"]
+__all__ = ["Ulimit", "parse", "read_ulimits"]
 
 _NAMES: Final = (
     *("core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio"),
@@ -56,11 +56,6 @@ def parse(text: object) -> Ulimit:
     if not separator:
         raise InputError(f"invalid ulimit argument: {text}; use NAME=SOFT[:HARD], such as nofile=1024:2048")
     return _of_pair(name, limits)
-
-
-def attribute(limits: Iterable[Ulimit]) -> str:
-    """What the frontend is told."""
-    return ",".join(f"{limit.name}={limit.soft}:{limit.hard}" for limit in limits)
 
 
 def _of_pair(name: object, value: object) -> Ulimit:

@@ -4,8 +4,9 @@ The daemon asks when a registry has refused it, for the host of that very reques
 Hub, with the port where the address has one. An empty answer makes it go on without credentials; an error ends the
 build, even where the image is public. So a host that nobody knows gets an empty answer.
 
-Only ``Credentials`` is served. Without ``GetTokenAuthority`` the daemon asks for these where a registry wants a token,
-and fetches the token itself.
+Where a registry wants a token, a daemon first asks for a key that it may keep the token under, then for the token; that
+way it never sees a password. Where this is not to be, ``GetTokenAuthority`` answers UNAVAILABLE: the daemon then asks
+for the credentials, and fetches the token itself.
 
 Source: moby/buildkit:session/auth/auth.go, auth.proto; util/resolver/authorizer.go.
 """
@@ -14,66 +15,71 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Self
 
-from buildkit_session.errors import InputError, SessionError
+from anyio import to_thread
+
+from buildkit_session.errors import InputError, RpcError, SessionError
 from buildkit_session.grpc.router import Route, messages, unary
-from buildkit_session.messages.moby.filesync.v1 import CredentialsRequest, CredentialsResponse
+from buildkit_session.grpc.status import Status
+from buildkit_session.messages.moby.filesync.v1 import (
+    CredentialsRequest,
+    CredentialsResponse,
+    FetchTokenRequest,
+    FetchTokenResponse,
+    GetTokenAuthorityRequest,
+    GetTokenAuthorityResponse,
+    VerifyTokenAuthorityRequest,
+    VerifyTokenAuthorityResponse,
+)
+from buildkit_session.services.credentials import Credentials, CredentialSource, StaticCredentials, registry_host
+from buildkit_session.services.docker_config import docker_directory
+from buildkit_session.services.token_authority import TokenAuthority
+from buildkit_session.services.token_fetch import CLIENT_ID, TokenClient, TokenRequest
+from buildkit_session.services.token_seeds import FreshSeeds, TokenSeeds
+from buildkit_session.truth import TRUE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-__all__ = ["HUB", "Auth", "CredentialSource", "Credentials", "FirstOf", "StaticCredentials", "registry_host"]
+    from buildkit_session.services.token_fetch import Web
 
-HUB: Final = "registry-1.docker.io"
-"""What the daemon asks for where people say Docker Hub."""
-
-_HUB_NAMES: Final = frozenset(("docker.io", "index.docker.io", HUB))
+__all__ = ["Auth", "CredentialSource", "Credentials", "StaticCredentials", "Tokens"]
 
 log = logging.getLogger("buildkit_session.services")
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Credentials:
-    """What proves to a registry who asks: a password, or a token instead of it.
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What it takes to fetch tokens on this side.
 
     Attributes:
-        username: goes with ``password``.
-        password: or what takes its place, such as an access token that a registry takes for a password.
-        identity_token: an OAuth refresh token; wins over the password.
-        registry_token: a ready bearer token. Of no use for what is served today.
+        authority: has the keys.
+        client: fetches the tokens.
     """
 
-    username: str = ""
-    password: str = ""
-    identity_token: str = ""
-    registry_token: str = ""
+    authority: TokenAuthority
+    client: TokenClient
 
-    def __repr__(self) -> str:
-        # Some registries take a token for the user's name.
-        kinds = [name for name in ("password", "identity_token", "registry_token") if getattr(self, name)]
-        return f"<Credentials {' '.join(kinds) or 'none'}>"
-
-    @property
-    def pair(self) -> tuple[str, str]:
-        """Username and secret as the daemon wants them: without a username the secret is an identity token."""
-        return ("", self.identity_token) if self.identity_token else (self.username, self.password)
-
-
-class CredentialSource(Protocol):
-    """Where credentials come from."""
-
-    async def find(self, host: str, /) -> Credentials | None:
-        """Return the credentials for ``host``, ``None`` if there are none.
+    @classmethod
+    def of_environment(cls, environ: Mapping[str, str], web: Web, *, insecure: Collection[str] = ()) -> Self | None:
+        """What docker would use: the seeds in its directory; ``None`` where ``BUILDKIT_NO_CLIENT_TOKEN`` is set.
 
         Args:
-            host: as in the URL of the registry, with the port if it names one. Whoever controls the daemon can ask for
-                any. To answer for another, a parent domain or another port would give a password away.
-
-        Raises:
-            SessionError: the credentials cannot be had. This ends the build, even where it could do without.
+            environ: the environment.
+            web: sends the requests.
+            insecure: as for :class:`~buildkit_session.services.token_fetch.TokenClient`.
         """
-        ...
+        if environ.get("BUILDKIT_NO_CLIENT_TOKEN") in TRUE:
+            return None
+        seeds = TokenSeeds(docker_directory(environ))
+        return cls(TokenAuthority(seeds), TokenClient(web, insecure=insecure))
+
+    @classmethod
+    def of_one_client(cls, web: Web) -> Self:
+        """What credentials need that one program has given to one client: its tokens are nobody else's."""
+        return cls(TokenAuthority(FreshSeeds()), TokenClient(web))
 
 
 class Auth:
@@ -81,28 +87,81 @@ class Auth:
 
     Args:
         source: is asked each time.
+        tokens: fetches tokens on this side; without it the daemon is given the credentials to do so.
         hosts: the only ones that are answered for, as :func:`registry_host` takes them; ``None`` for all.
     """
 
-    def __init__(self, source: CredentialSource, *, hosts: Collection[str] | None = None) -> None:
+    def __init__(
+        self, source: CredentialSource, *, tokens: Tokens | None = None, hosts: Collection[str] | None = None
+    ) -> None:
         self._source = source
+        self._fetching = tokens
         self._hosts = None if hosts is None else frozenset(map(registry_host, hosts))
 
     def routes(self) -> Iterable[Route]:
         """See :class:`~buildkit_session.services.Service`."""
-        codecs = messages(CredentialsRequest, CredentialsResponse)
-        return (Route("/moby.filesync.v1.Auth/Credentials", unary(self._credentials), codecs),)
+        service = "/moby.filesync.v1.Auth"
+        authorities = messages(GetTokenAuthorityRequest, GetTokenAuthorityResponse)
+        proofs = messages(VerifyTokenAuthorityRequest, VerifyTokenAuthorityResponse)
+        return (
+            Route(
+                f"{service}/Credentials", unary(self._credentials), messages(CredentialsRequest, CredentialsResponse)
+            ),
+            Route(f"{service}/FetchToken", unary(self._fetch_token), messages(FetchTokenRequest, FetchTokenResponse)),
+            Route(f"{service}/GetTokenAuthority", unary(self._get_token_authority), authorities),
+            Route(f"{service}/VerifyTokenAuthority", unary(self._verify_token_authority), proofs),
+        )
 
     async def _credentials(self, request: CredentialsRequest) -> CredentialsResponse:
-        found = await self._find(request.host)
+        found = await self.find(request.host)
         if found is None:
             return CredentialsResponse()
         log.debug("> credentials for %r", request.host)
         username, secret = found.pair
         return CredentialsResponse(username=username, secret=secret)
 
-    async def _find(self, host: str) -> Credentials | None:
-        if self._hosts is not None and host not in self._hosts:
+    async def _fetch_token(self, request: FetchTokenRequest) -> FetchTokenResponse:
+        tokens = self._tokens(request.host)
+        wanted = TokenRequest(
+            request.host, request.realm, request.service, tuple(request.scopes), request.client_id or CLIENT_ID
+        )
+        token = await tokens.client.fetch(wanted, await self.find(request.host))
+        log.debug("> token for %r, %d s", request.host, token.life)
+        # No time of issue: the daemon would compare it with a clock of its own.
+        return FetchTokenResponse(token=token.text, expires_in=token.life)
+
+    async def _get_token_authority(self, request: GetTokenAuthorityRequest) -> GetTokenAuthorityResponse:
+        authority = self._tokens(request.host).authority
+        secret = await self._has_secret(request.host)
+        key = await to_thread.run_sync(partial(authority.public_key, request.host, request.salt, secret=secret))
+        return GetTokenAuthorityResponse(public_key=key)
+
+    async def _verify_token_authority(self, request: VerifyTokenAuthorityRequest) -> VerifyTokenAuthorityResponse:
+        authority = self._tokens(request.host).authority
+        secret = await self._has_secret(request.host)
+        sign = partial(authority.signed, request.host, request.salt, request.payload, secret=secret)
+        return VerifyTokenAuthorityResponse(signed=await to_thread.run_sync(sign))
+
+    def _tokens(self, host: str) -> Tokens:
+        if self._fetching is None or not self._is_served(host):
+            raise RpcError(Status.UNAVAILABLE, "client side tokens disabled")
+        return self._fetching
+
+    async def _has_secret(self, host: str) -> bool:
+        # A ready token counts as well: it must not be shared with those who have nothing.
+        found = await self.find(host)
+        return found is not None and found.any
+
+    def _is_served(self, host: str) -> bool:
+        return self._hosts is None or host in self._hosts
+
+    async def find(self, host: str, /) -> Credentials | None:
+        """See :class:`CredentialSource`; nothing for hosts that are not answered for.
+
+        Raises:
+            SessionError: the source failed.
+        """
+        if not self._is_served(host):
             return None
         try:
             return await self._source.find(host)
@@ -110,41 +169,3 @@ class Auth:
             raise
         except Exception as error:  # a caller's source may raise anything
             raise InputError(f"cannot find the credentials for {host}: {type(error).__name__}") from error
-
-
-class StaticCredentials:
-    """Credentials that are known beforehand.
-
-    Args:
-        credentials: by registry, as :func:`registry_host` takes it.
-    """
-
-    def __init__(self, credentials: Mapping[str, Credentials]) -> None:
-        self._credentials = {registry_host(name): found for name, found in credentials.items()}
-
-    async def find(self, host: str, /) -> Credentials | None:
-        """See :class:`CredentialSource`."""
-        return self._credentials.get(host)
-
-
-class FirstOf:
-    """Asks several sources in turn."""
-
-    def __init__(self, *sources: CredentialSource) -> None:
-        self._sources = sources
-
-    async def find(self, host: str, /) -> Credentials | None:
-        """See :class:`CredentialSource`. A source that fails ends the search."""
-        for source in self._sources:
-            if (found := await source.find(host)) is not None:
-                return found
-        return None
-
-
-def registry_host(name: str) -> str:
-    """The host that the daemon asks for, of a registry as people name it.
-
-    ``https://reg.example:5000/v2/`` becomes ``reg.example:5000``, each name of Docker Hub :data:`HUB`.
-    """
-    host = name.removeprefix("https://").removeprefix("http://").partition("/")[0]
-    return HUB if host in _HUB_NAMES else host

@@ -21,8 +21,10 @@ import anyio
 from anyio import to_thread
 
 from buildkit_session.errors import RpcError
-from buildkit_session.grpc.router import Route, messages, unary
+from buildkit_session.grpc.codec import MessageCodec
+from buildkit_session.grpc.router import Codecs, Route, messages, unary
 from buildkit_session.grpc.status import Status
+from buildkit_session.grpc.varint import encode_varint
 from buildkit_session.messages.containerd.services.content.v1 import (
     Info,
     InfoRequest,
@@ -41,10 +43,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from buildkit_session.grpc.call import Call
+    from buildkit_session.grpc.envelope import Body, Buffer
     from buildkit_session.grpc.metadata import Metadata
     from buildkit_session.services.oci_layout import Ingest, OciLayout
 
-__all__ = ["STORE_ID", "Content"]
+__all__ = ["STORE_ID", "Content", "PartCodec"]
 
 STORE_ID: Final = "buildkit-attachable-store-id"
 
@@ -67,7 +70,7 @@ class Content:
         service = "/containerd.services.content.v1.Content"
         return (
             Route(f"{service}/Info", self._info, messages(InfoRequest, InfoResponse)),
-            Route(f"{service}/Read", self._read, messages(ReadContentRequest, ReadContentResponse)),
+            Route(f"{service}/Read", self._read, _read_codecs),
             Route(f"{service}/Write", self._write, messages(WriteContentRequest, WriteContentResponse)),
         )
 
@@ -120,6 +123,31 @@ class Content:
         if (store := self._stores.get(name)) is None:
             raise RpcError(Status.NOT_FOUND, "unknown store")
         return store
+
+
+class PartCodec:
+    """The :class:`~buildkit_session.grpc.codec.Codec` of parts of a blob: what is sent most is not copied."""
+
+    def __init__(self) -> None:
+        self._general = MessageCodec(ReadContentResponse)
+
+    def encode(self, message: ReadContentResponse, /) -> Body:
+        """See :class:`~buildkit_session.grpc.codec.Codec`."""
+        if message._unknown_fields or not message.data or message.offset < 0:
+            return self._general.encode(message)
+        offset = b"\x08" + encode_varint(message.offset) if message.offset else b""
+        return offset + b"\x12" + encode_varint(len(message.data)), message.data
+
+    def decode(self, body: Buffer, /) -> ReadContentResponse:
+        """See :class:`~buildkit_session.grpc.codec.Codec`."""
+        return self._general.decode(body)
+
+
+_READ_CODECS: Final = Codecs(MessageCodec(ReadContentRequest), PartCodec())
+
+
+def _read_codecs(_metadata: Metadata) -> Codecs:
+    return _READ_CODECS
 
 
 class _Writer:

@@ -8,23 +8,17 @@ Source: docker/docker-credential-helpers:client/client.go, credentials/credentia
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import signal
-import subprocess
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from buildkit_session.errors import InputError
-from buildkit_session.services.auth import Credentials
+from buildkit_session.services.credentials import Credentials
+from buildkit_session.services.programs import find_program, run_program
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from anyio.abc import Process
 
 __all__ = ["ask_helper", "find_helper"]
 
@@ -45,15 +39,12 @@ _TOKEN: Final = "<token>"  # noqa: S105 - a user's name that says what the secre
 def find_helper(suffix: str, environ: Mapping[str, str]) -> str | None:
     """Return the path of ``docker-credential-<suffix>``, ``None`` if it is not there.
 
-    Relative directories of the search path are passed over: the current one may be a stranger's build context.
-
     Raises:
         InputError: the suffix could lead elsewhere.
     """
     if not _NAME.fullmatch(suffix):
         raise InputError(f"{suffix!r} is not the name of a credential helper: correct docker's config.json")
-    directories = [path for path in environ.get("PATH", os.defpath).split(os.pathsep) if os.path.isabs(path)]
-    return shutil.which(f"docker-credential-{suffix}", path=os.pathsep.join(directories)) if directories else None
+    return find_program(f"docker-credential-{suffix}", environ)
 
 
 async def ask_helper(
@@ -78,7 +69,7 @@ async def ask_helper(
         raise InputError(f"{name} is not installed, but docker's config.json names it for {key}")
     try:
         with anyio.fail_after(patience):
-            status, printed = await _run(program, key.encode(), environ)
+            status, printed = await run_program([program, "get"], key.encode(), environ, max_output=MAX_OUTPUT)
     except TimeoutError:
         raise InputError(f"{name} gave no answer for {key} within {patience:g} s") from None
     except OSError as error:
@@ -90,40 +81,6 @@ async def ask_helper(
             return None
         raise InputError(f"{name} failed for {key} with status {status}: run '{name} get' to see why")
     return _credentials(printed, f"{name} did not answer for {key} as a credential helper does")
-
-
-async def _run(program: str, request: bytes, environ: Mapping[str, str]) -> tuple[int, bytes]:
-    """Run ``program get``; returns its exit status and what it printed, but little more than ``MAX_OUTPUT`` bytes."""
-    process = await anyio.open_process(
-        [program, "get"], stderr=subprocess.DEVNULL, env=dict(environ), start_new_session=True
-    )
-    try:
-        printed = await _converse(process, request)
-        if len(printed) > MAX_OUTPUT:
-            return 0, printed
-        return await process.wait(), printed
-    finally:
-        with anyio.CancelScope(shield=True):
-            # Of a helper that has ended nothing is killed: it may have started the agent that keeps the passwords.
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-            await process.aclose()
-
-
-async def _converse(process: Process, request: bytes) -> bytes:
-    assert process.stdin is not None  # noqa: S101 - pipes are the default
-    assert process.stdout is not None  # noqa: S101
-    # One that ends without reading its input has its say in its output.
-    with suppress(OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
-        await process.stdin.send(request)
-        await process.stdin.aclose()
-    printed = bytearray()
-    async for piece in process.stdout:
-        printed += piece
-        if len(printed) > MAX_OUTPUT:
-            break
-    return bytes(printed)
 
 
 def _credentials(printed: bytes, complaint: str) -> Credentials | None:

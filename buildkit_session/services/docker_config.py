@@ -23,13 +23,13 @@ import anyio
 from anyio import to_thread
 
 from buildkit_session.errors import InputError
-from buildkit_session.services.auth import HUB, Credentials
 from buildkit_session.services.credential_helper import ask_helper, find_helper
+from buildkit_session.services.credentials import HUB, Credentials
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DockerConfig"]
+__all__ = ["DockerConfig", "docker_directory"]
 
 HUB_KEY: Final = "https://index.docker.io/v1/"
 """What docker writes for Docker Hub. Entries under its other names are never used, by docker neither."""
@@ -44,7 +44,7 @@ _Table: TypeAlias = "dict[str, Any]"
 
 
 class DockerConfig:
-    """A :class:`~buildkit_session.services.auth.CredentialSource` that knows what the docker CLI knows.
+    """A :class:`~buildkit_session.services.credentials.CredentialSource` that knows what the docker CLI knows.
 
     Args:
         environ: names docker's directory (``DOCKER_CONFIG`` or ``HOME``), may hold credentials
@@ -61,8 +61,7 @@ class DockerConfig:
 
     @property
     def _file(self) -> Path:
-        home = self._environ.get("HOME") or Path.home()
-        return Path(self._environ.get("DOCKER_CONFIG") or Path(home, ".docker")) / "config.json"
+        return docker_directory(self._environ) / "config.json"
 
     async def find(self, host: str, /) -> Credentials | None:
         """Return the credentials for ``host``, ``None`` if there are none.
@@ -110,6 +109,11 @@ class DockerConfig:
                 found = await ask_helper(helper, key, self._environ)
                 self._answers[helper, key] = time.monotonic() + REMEMBERED, found
             return found
+
+
+def docker_directory(environ: Mapping[str, str]) -> Path:
+    """Where docker keeps what belongs to one user."""
+    return Path(environ.get("DOCKER_CONFIG") or Path(environ.get("HOME") or Path.home(), ".docker"))
 
 
 def _read(file: Path) -> _Table:

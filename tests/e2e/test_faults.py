@@ -25,8 +25,8 @@ from tricky_cases import tricky
 import buildkit_session as bk
 from buildkit_session import client as client_module
 from buildkit_session.client import Client
+from buildkit_session.engine import daemon as daemon_module
 from buildkit_session.engine import hijack as hijack_module
-from buildkit_session.engine.client import EngineClient
 from buildkit_session.engine.contexts import find_endpoint
 from buildkit_session.messages.fsutil.types import Packet, PacketPacketType
 from buildkit_session.messages.moby.buildkit.v1 import StatusResponse, Vertex, VertexLog
@@ -217,7 +217,7 @@ async def test_silent_ping(tmp_path: Path, context: Path) -> None:
     async with nothing_left(tmp_path):
         async with fake_engine(script) as engine:
             with pytest.raises(bk.EngineUnreachable, match="no answer in time"):
-                async with Client(EngineClient(find_endpoint(engine.address), timeout=0.3)):
+                async with Client(daemon_module.Daemon(find_endpoint(engine.address), patience=0.3)):
                     pass
         await whole_build(tmp_path)
 

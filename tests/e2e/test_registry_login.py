@@ -7,18 +7,20 @@ from base64 import b64encode
 from typing import TYPE_CHECKING
 
 import pytest
-from registry import Registry, running
+from registry import Registry, TokenRegistry, running
 from service_builds import build, shared
 
+from buildkit_session.engine.web import AiohttpWeb
 from buildkit_session.errors import BuildError, InputError
-from buildkit_session.services.auth import Auth, Credentials, StaticCredentials
+from buildkit_session.services.auth import Auth, Tokens
+from buildkit_session.services.credentials import Credentials, StaticCredentials
 from buildkit_session.services.docker_config import DockerConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from buildkit_session.services.auth import CredentialSource
+    from buildkit_session.services.credentials import CredentialSource
     from buildkit_session.testing import Daemon
 
 pytestmark = pytest.mark.anyio
@@ -38,10 +40,12 @@ def registry() -> Iterator[Registry]:
         yield registry
 
 
-async def build_from(daemon: Daemon, context: Path, registry: Registry, source: CredentialSource) -> None:
+async def build_from(
+    daemon: Daemon, context: Path, registry: Registry, source: CredentialSource, *, tokens: Tokens | None = None
+) -> None:
     (context / "Dockerfile").write_text(f"FROM {registry.host}/team/base\nCOPY Dockerfile /\n")
     with shared(context) as directory:
-        await build(daemon, [directory, Auth(source)])
+        await build(daemon, [directory, Auth(source, tokens=tokens)])
 
 
 async def test_a_password_of_the_caller(daemon: Daemon, context: Path, registry: Registry) -> None:
@@ -73,3 +77,48 @@ async def test_a_broken_configuration(daemon: Daemon, context: Path, registry: R
     assert str(tmp_path) not in str(caught.value)
     assert isinstance(caught.value.__cause__, InputError)
     assert str(tmp_path / "config.json") in str(caught.value.__cause__)
+
+
+@pytest.fixture
+def token_registry() -> Iterator[TokenRegistry]:
+    with running(TokenRegistry("hunter2")) as registry:
+        yield registry
+
+
+def tokens(home: Path) -> Tokens:
+    found = Tokens.of_environment({"HOME": str(home)}, AiohttpWeb())
+    assert found is not None
+    return found
+
+
+async def test_a_token_is_fetched_on_this_side(
+    daemon: Daemon, tmp_path: Path, context: Path, token_registry: TokenRegistry
+) -> None:
+    """The daemon never sees the password: it has no connection to the token server."""
+    known = StaticCredentials({token_registry.host: Credentials("alice", "hunter2")})
+    await build_from(daemon, context, token_registry, known, tokens=tokens(tmp_path))
+    assert token_registry.asked[-1] == "Bearer the-token"
+    assert {form["username"] for form in token_registry.sent} == {"alice"}
+    assert all(form["client_id"] == "buildkit-client" for form in token_registry.sent)
+
+
+async def test_a_daemon_shares_a_token_with_who_has_the_key(
+    daemon: Daemon, tmp_path: Path, context: Path, token_registry: TokenRegistry
+) -> None:
+    """The next session of the same user proves itself, and no token is fetched again."""
+    known = StaticCredentials({token_registry.host: Credentials("alice", "hunter2")})
+    await build_from(daemon, context, token_registry, known, tokens=tokens(tmp_path))
+    fetched = len(token_registry.sent)
+    await build_from(daemon, context, token_registry, known, tokens=tokens(tmp_path))
+    assert len(token_registry.sent) == fetched
+    await build_from(daemon, context, token_registry, known, tokens=tokens(tmp_path / "another"))
+    assert len(token_registry.sent) > fetched
+
+
+async def test_the_token_servers_refusal_is_shown(
+    daemon: Daemon, tmp_path: Path, context: Path, token_registry: TokenRegistry
+) -> None:
+    known = StaticCredentials({token_registry.host: Credentials("alice", "wrong-secret")})
+    with pytest.raises(BuildError, match=r"failed to fetch oauth token: .*DENIED: wrong password") as caught:
+        await build_from(daemon, context, token_registry, known, tokens=tokens(tmp_path))
+    assert "wrong-secret" not in str(caught.value)

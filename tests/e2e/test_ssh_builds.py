@@ -15,6 +15,7 @@ from service_builds import build, shared
 from buildkit_session.engine.events import VertexLog
 from buildkit_session.errors import BuildError, InputError
 from buildkit_session.services.agent_socket import AgentSocket
+from buildkit_session.services.key_agent import key_agent
 from buildkit_session.services.ssh import Ssh
 
 if TYPE_CHECKING:
@@ -117,3 +118,11 @@ async def test_an_agent_that_is_not_there(daemon: Daemon, context: Path, tmp_pat
     assert str(tmp_path) not in str(caught.value)
     assert isinstance(caught.value.__cause__, InputError)
     assert "gone does not answer" in str(caught.value.__cause__)
+
+
+async def test_key_files(daemon: Daemon, agent: Path, context: Path) -> None:
+    """The same key without its owner's agent: a step cannot remove it from the next one's sight either."""
+    shutil.copy(agent.with_name("key.pub"), context / "root/key.pub")
+    async with key_agent([agent.with_name("key")]) as own:
+        printed = await run(daemon, context, Ssh({"": own}), "ssh-add -D; ssh-add -T /key.pub && ssh-add -L")
+    assert keys(agent).split()[1] in printed

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from buildkit_session.engine.address import Endpoint, TcpAddress, UnixSocket, parse_address
+from buildkit_session.engine.address import (
+    Address,
+    ContainerAddress,
+    Endpoint,
+    PodAddress,
+    SshAddress,
+    TcpAddress,
+    UnixSocket,
+    parse_address,
+)
 from buildkit_session.errors import InputError, UnsupportedError
 
 
@@ -27,9 +36,19 @@ from buildkit_session.errors import InputError, UnsupportedError
         ("[::1]:2375", TcpAddress("::1", 2375)),
         ("http://h", TcpAddress("h", 80, "", "http")),
         ("https://h/base", TcpAddress("h", 443, "/base", "https")),
+        ("ssh://h", SshAddress("h")),
+        ("ssh://Me@Build-Box:2222", SshAddress("Build-Box", "Me", 2222)),
+        ("ssh://h/", SshAddress("h")),
+        ("ssh://a%40b@[::1]/run/user/1/docker%20x.sock", SshAddress("::1", "a@b", None, "/run/user/1/docker x.sock")),
+        ("docker-container://bk", ContainerAddress("bk")),
+        ("docker-container://Bk.1_x?context=far+away", ContainerAddress("Bk.1_x", "far away")),
+        ("podman-container://bk", ContainerAddress("bk", program="podman")),
+        ("nerdctl-container://bk", ContainerAddress("bk", program="nerdctl")),
+        ("kube-pod://pod-1", PodAddress("pod-1")),
+        ("kube-pod://p?context=c%2F1&namespace=n&container=bk", PodAddress("p", "c/1", "n", "bk")),
     ],
 )
-def test_forms(text: str, address: UnixSocket | TcpAddress) -> None:
+def test_forms(text: str, address: Address) -> None:
     """Every accepted form means what docker means by it."""
     assert parse_address(text) == address
 
@@ -50,6 +69,28 @@ def test_forms(text: str, address: UnixSocket | TcpAddress) -> None:
         "gopher://h",
         "unix:/run/docker.sock",
         "unix://a\0b",
+        "ssh://",
+        "ssh://user:password@h",
+        "ssh://-oProxyCommand=evil",
+        "ssh://-l@h",
+        "ssh://h:",
+        "ssh://h:0",
+        "ssh://h:x",
+        "ssh://h?query",
+        "ssh://h/#fragment",
+        "ssh://h\n-x",
+        "ssh://h/a%00b",
+        "ssh://a%20b@h",
+        "docker-container://",
+        "docker-container://-x",
+        "docker-container://a/b",
+        "docker-container://a?contxt=b",
+        "docker-container://a?context",
+        "podman-container://a?context=b",
+        "kube-pod://P",
+        "kube-pod://--help",
+        "kube-pod://p?namespace=-n",
+        "kube-pod://p?deployment=d",
     ],
 )
 def test_bad_forms(text: str) -> None:
@@ -66,15 +107,28 @@ def test_bare_path() -> None:
 
 @pytest.mark.parametrize(
     ("text", "instead"),
-    [("ssh://me@host", "ssh -nNT -L"), ("npipe:////./pipe/docker_engine", "WSL"), ("fd://", "unix://")],
+    [("npipe:////./pipe/docker_engine", "WSL"), ("fd://", "unix://")],
 )
-def test_transports_to_come(text: str, instead: str) -> None:
-    """A transport that does not exist yet is refused with what to do now."""
+def test_transports_that_are_missing(text: str, instead: str) -> None:
+    """A transport that there is none for is refused with what to do instead."""
     with pytest.raises(UnsupportedError, match=instead):
         parse_address(text)
 
 
-@pytest.mark.parametrize("text", ["unix:///a", "tcp://h:1/base", "tcp://[::1]:2375", "https://h:443"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "unix:///a",
+        "tcp://h:1/base",
+        "tcp://[::1]:2375",
+        "https://h:443",
+        "ssh://a%40b@[::1]:22/a%20b",
+        "ssh://Host",
+        "docker-container://a?context=b+c",
+        "podman-container://a",
+        "kube-pod://p?context=c&namespace=n&container=d",
+    ],
+)
 def test_prints_as_it_reads(text: str) -> None:
     """An address prints as a text that reads as the same address."""
     assert str(parse_address(text)) == text

@@ -63,7 +63,7 @@ def test_objects() -> None:
     assert {
         name: json.loads(fields[name][0]) for name in ("outputs", "buildargs", "labels", "cachefrom", "ulimits")
     } == {
-        "outputs": [{"Type": "local", "Attrs": {}}, {"Type": "image", "Attrs": {"name": "x", "push": "true"}}],
+        "outputs": [{"Type": "local", "Attrs": {}}, {"Type": "moby", "Attrs": {"name": "x", "push": "true"}}],
         "buildargs": {"A": "\u20ac&=", "B": None},
         "labels": {"l": ""},
         "cachefrom": ["r/c:1"],

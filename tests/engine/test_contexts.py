@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from buildkit_session.engine import contexts
-from buildkit_session.engine.address import TcpAddress, TlsFiles, UnixSocket
+from buildkit_session.engine.address import ContainerAddress, SshAddress, TcpAddress, TlsFiles, UnixSocket
 from buildkit_session.engine.api_version import ApiVersion
-from buildkit_session.engine.contexts import find_endpoint
+from buildkit_session.engine.contexts import find_context, find_endpoint
 from buildkit_session.errors import InputError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -127,11 +127,61 @@ def test_context_without_host(home: Home) -> None:
 
 
 def test_context_over_ssh(home: Home) -> None:
-    """A context with a transport that does not exist yet is named in the refusal."""
-    home.context("far", _endpoints("ssh://me@far"))
+    """A context may lead to another machine."""
+    home.context("far", _endpoints("ssh://me@Far:22"))
 
-    with pytest.raises(UnsupportedError, match="docker context 'far'"):
-        find_endpoint(environ=home.environ(DOCKER_CONTEXT="far"))
+    endpoint = find_endpoint(environ=home.environ(DOCKER_CONTEXT="far"))
+    assert endpoint.address == SshAddress("Far", "me", 22)
+    assert endpoint.address == find_context("far", environ=home.environ()).address
+    assert not endpoint.is_buildkitd
+
+
+def test_context_without_transport(home: Home) -> None:
+    """A context with a transport that there is none for is named in the refusal."""
+    home.context("windows", _endpoints("npipe:////./pipe/docker_engine"))
+
+    with pytest.raises(UnsupportedError, match="docker context 'windows'"):
+        find_endpoint(environ=home.environ(DOCKER_CONTEXT="windows"))
+
+
+def test_container_of_the_current_engine(home: Home) -> None:
+    """The address of a container leads through the Engine that docker would use, with its TLS settings and headers."""
+    home.context("far", _endpoints("ssh://far"))
+    environ = home.environ(DOCKER_CONTEXT="far", DOCKER_API_VERSION="1.44")
+
+    endpoint = find_endpoint("docker-container://bk", environ=environ)
+    assert endpoint.address == ContainerAddress("bk")
+    assert endpoint.is_buildkitd
+    assert endpoint.via == find_endpoint(environ=environ)
+
+
+def test_container_of_a_context(home: Home) -> None:
+    """The context of the address goes before the variables."""
+    home.context("far", _endpoints("ssh://far"))
+
+    endpoint = find_endpoint("docker-container://bk?context=far", environ=home.environ(DOCKER_HOST="tcp://h:1"))
+    assert endpoint.via is not None
+    assert endpoint.via.address == SshAddress("far")
+    with pytest.raises(InputError, match="no docker context 'gone'"):
+        find_endpoint("docker-container://bk?context=gone", environ=home.environ())
+
+
+def test_buildkitd_where_docker_wants_an_engine(home: Home) -> None:
+    """DOCKER_HOST names an Engine; a container's address there would lead to itself."""
+    with pytest.raises(InputError, match=r"\$DOCKER_HOST names a buildkitd"):
+        find_endpoint(environ=home.environ(DOCKER_HOST="docker-container://bk"))
+
+
+def test_tls_of_the_caller(home: Home) -> None:
+    """Settings that are passed replace those of the environment; where no TLS is spoken they are a mistake."""
+    tls = TlsFiles(server_name="bk.example")
+    environ = home.environ(DOCKER_TLS_VERIFY="1")
+    (home.docker / "ca.pem").touch()
+
+    assert find_endpoint("tcp://h:1", tls=tls, environ=environ).tls == tls
+    for address in ("unix:///a", "http://h", "ssh://h"):
+        with pytest.raises(InputError, match="without TLS"):
+            find_endpoint(address, tls=tls, environ=environ)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"currentContext": 3}', '{"HttpHeaders": {"A": 1}}', "\udcff"])

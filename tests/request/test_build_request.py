@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import fields
 from inspect import signature
 from pathlib import Path
@@ -64,8 +66,36 @@ def test_outputs_have_all_that_concerns_them() -> None:
     assert BuildRequest.of(tags="a").outputs == ()
 
 
-def test_an_argument_of_the_build_asks_for_inline_cache() -> None:
-    assert BuildRequest.of(build_args={"BUILDKIT_INLINE_CACHE": "1"}).cache_to == (CacheEntry("inline"),)
+@pytest.mark.parametrize(("value", "added"), [("1", True), ("true", True), ("0", False), ("yes", False), (None, False)])
+@pytest.mark.parametrize("cache_to", [(), None, "", "a", ["a"], CacheEntry("registry", {"ref": "a"})])
+def test_an_argument_of_the_build_asks_for_inline_cache(value: str | None, added: bool, cache_to: Any) -> None:
+    made = BuildRequest.of(build_args={"BUILDKIT_INLINE_CACHE": value}, cache_to=cache_to).cache_to
+    without = BuildRequest.of(cache_to=cache_to).cache_to
+    assert made == ((*without, CacheEntry("inline")) if added else without)
+
+
+def test_only_what_is_used_is_loaded() -> None:
+    """The start of a build is measured; this is a part of it."""
+    code = (
+        "import sys; from buildkit_session.request.build_request import BuildRequest;"
+        "from buildkit_session.request.attributes import frontend_attributes;"
+        "made = BuildRequest.of(tags='a', outputs='out', network='none');"
+        "frontend_attributes(made, dockerfile_name='D', docker_driver=True, environ={}); print(*sys.modules)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    unused = {
+        "annotation",
+        "cache",
+        "call",
+        "extra_host",
+        "named_context",
+        "platforms",
+        "secret",
+        "ssh",
+        "ulimit",
+        "vcs",
+    }
+    assert not {f"buildkit_session.request.{name}" for name in unused} & set(loaded)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +111,8 @@ def test_an_argument_of_the_build_asks_for_inline_cache() -> None:
         ({"target": 3}, "target must be a text"),
         ({"cgroup_parent": 3}, "cgroup_parent must be a text"),
         ({"call": 3}, "call must be a text"),
-        ({"cache_from": 3}, "a cache entry must be"),
+        ({"cache_from": 3}, "cache_from must be a list"),
+        ({"cache_from": [3]}, "a cache entry must be"),
         ({"cache_to": {3}}, "cache_to must be a list"),
         ({"build_args": ["a=b"]}, "build_args must be a mapping"),
         ({"secrets": {"x": "hunter2"}}, "the value of 'x' is a str; use bk.secret.value"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from buildkit_session.errors import InputError
-from buildkit_session.request.cache import CacheEntry, complete, parse_cache_from, parse_cache_to, with_inline
+from buildkit_session.request.cache import CacheEntry, complete, parse_cache_from, parse_cache_to, read_cache_from
 
 ACTIONS = {"ACTIONS_RUNTIME_TOKEN": "t", "ACTIONS_CACHE_URL": "http://v1", "ACTIONS_RESULTS_URL": "http://v2"}
 
@@ -61,16 +61,17 @@ def test_what_is_no_entry(given: object) -> None:
         parse_cache_from(given)  # type: ignore[arg-type]  # what is tested
 
 
+def test_several_or_one() -> None:
+    a, b = CacheEntry("registry", {"ref": "a"}), CacheEntry("registry", {"ref": "b"})
+    assert read_cache_from("a,b") == read_cache_from(["a", "", b]) == (a, b)
+    assert read_cache_from(a) == read_cache_from({"type": "registry", "ref": "a"}) == (a,)
+    with pytest.raises(InputError, match="cache_from must be a list"):
+        read_cache_from(3)
+
+
 def test_credentials_are_not_shown() -> None:
     entry = CacheEntry("s3", {"bucket": "b", "secret_access_key": "hidden", "unknown": "hidden"})
     assert repr(entry) == "CacheEntry('s3', bucket=b, secret_access_key=***, unknown=***)"
-
-
-@pytest.mark.parametrize(("value", "added"), [("1", True), ("true", True), ("0", False), ("yes", False), (None, False)])
-def test_a_build_argument_asks_for_inline_cache(value: str | None, added: bool) -> None:
-    entries = with_inline([], {"BUILDKIT_INLINE_CACHE": value})
-    assert entries == ((CacheEntry("inline"),) if added else ())
-    assert with_inline([CacheEntry("x")], {}) == (CacheEntry("x"),)
 
 
 def test_githubs_token_and_address_come_from_the_environment() -> None:

@@ -10,7 +10,14 @@ import pytest
 from buildkit_session import output
 from buildkit_session.errors import InputError, UnsupportedError
 from buildkit_session.output import CustomOutput, DockerOutput, ImageOutput
-from buildkit_session.request.outputs import arrange, default_outputs, for_engine_build, read_outputs, sent
+from buildkit_session.request.outputs import (
+    arrange,
+    check_for_engine,
+    default_outputs,
+    for_engine_build,
+    read_outputs,
+    sent,
+)
 
 if TYPE_CHECKING:
     from buildkit_session.output import Output
@@ -113,3 +120,25 @@ def test_the_engines_endpoint_keeps_an_image_to_load() -> None:
 def test_what_the_engines_endpoint_cannot_serve_is_refused_rather_than_lost(out: Output, message: str) -> None:
     with pytest.raises(UnsupportedError, match=message):
         for_engine_build([out])
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("type=registry,name=a,push-by-digest=true", "push-by-digest"),
+        ("type=image,annotation-index.a=b", "index annotations"),
+        ("type=docker,annotation-index-descriptor.a=b", "index annotations"),
+    ],
+)
+def test_what_an_engine_cannot_do_with_images(out: str, message: str) -> None:
+    with pytest.raises(UnsupportedError, match=message):
+        check_for_engine(read_outputs(out), multi_platform=False)
+
+
+@pytest.mark.parametrize(
+    "out",
+    ["type=image,push-by-digest=true", "type=image,annotation-manifest.a=b", "type=local,dest=o,annotation-index.a=b"],
+)
+def test_what_an_engine_can_do(out: str) -> None:
+    check_for_engine(read_outputs(out), multi_platform=False)
+    check_for_engine(read_outputs("type=image,annotation-index.a=b"), multi_platform=True)

@@ -46,17 +46,18 @@ def test_what_buildx_reads(text: str, name: str, expected: Secret) -> None:
     [
         ("src=p", "secret missing ID"),
         ("id=,src=p", "secret missing ID"),
-        ("id=x,foo", "invalid field 'foo' in a secret must be a key=value pair"),
-        ("foo", "must be a key=value pair"),
-        ("id=x,uid=0", "unexpected key 'uid' in 'uid=0'"),
+        ("id=x,hunter2", "invalid field 2 of a secret must be a key=value pair"),
+        ("hunter2", "must be a key=value pair"),
+        ("id=x,value=hunter2", "unexpected key 'value' of a secret; write id=NAME,src=PATH or id=NAME,env=VARIABLE"),
         ("id=x,type=vault", 'unsupported secret type "vault"'),
-        ('id=x,src="p"', "misplaced quote"),
+        ('id=x,src="hunter2"', "misplaced quote in a secret after character 5"),
     ],
 )
 def test_what_buildx_refuses(text: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         secret.parse(text, {})
     assert message in str(caught.value)
+    assert HIDDEN not in str(caught.value)
 
 
 async def _async_value() -> str:

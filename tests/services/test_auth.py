@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from calls import ScriptedCall, serve
 
-from buildkit_session.errors import InputError
-from buildkit_session.messages.moby.filesync.v1 import CredentialsRequest
-from buildkit_session.services.auth import Auth, Credentials, FirstOf, StaticCredentials, registry_host
+from buildkit_session.errors import InputError, RpcError
+from buildkit_session.grpc.status import Status
+from buildkit_session.messages.moby.filesync.v1 import (
+    CredentialsRequest,
+    FetchTokenRequest,
+    GetTokenAuthorityRequest,
+    VerifyTokenAuthorityRequest,
+)
+from buildkit_session.services.auth import Auth, Tokens
+from buildkit_session.services.credentials import Credentials, FirstOf, StaticCredentials, registry_host
+from buildkit_session.services.token_authority import TokenAuthority
+from buildkit_session.services.token_fetch import Reply, TokenClient
+from buildkit_session.services.token_seeds import TokenSeeds
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.anyio
 
@@ -100,3 +114,82 @@ async def test_nothing_secret_is_shown(caplog: pytest.LogCaptureFixture) -> None
     assert "'a'" in caplog.text
     assert "hunter2" not in caplog.text
     assert "alice" not in caplog.text
+
+
+SALT, PAYLOAD = b"\1" * 32, b"\2" * 32
+
+
+class Web:
+    """A token server that takes any password."""
+
+    asked: int = 0
+
+    async def send(self, *_: object, **__: object) -> Reply:
+        self.asked += 1
+        return Reply(200, b'{"access_token": "t", "expires_in": 300}')
+
+
+def fetching(tmp_path: Path, web: Web, known: dict[str, Credentials], hosts: list[str] | None = None) -> Auth:
+    tokens = Tokens(TokenAuthority(TokenSeeds(tmp_path)), TokenClient(web))
+    return Auth(StaticCredentials(known), tokens=tokens, hosts=hosts)
+
+
+async def key(service: Auth, host: str) -> bytes:
+    asked = ScriptedCall([GetTokenAuthorityRequest(host=host, salt=SALT)])
+    (answer,) = await serve(service, "GetTokenAuthority", asked)
+    (proof,) = await serve(
+        service, "VerifyTokenAuthority", ScriptedCall([VerifyTokenAuthorityRequest(host, PAYLOAD, SALT)])
+    )
+    assert len(answer.public_key) == 32
+    assert proof.signed[64:] == PAYLOAD
+    return cast("bytes", answer.public_key)
+
+
+async def test_a_token_is_fetched_here(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """And shown nowhere."""
+    caplog.set_level(logging.DEBUG)
+    service = fetching(tmp_path, Web(), {"a": ALICE})
+    request = FetchTokenRequest("buildkit-client", "a", "https://auth.example/", "reg", ["repository:x:pull"])
+    (answer,) = await serve(service, "FetchToken", ScriptedCall([request]))
+    assert (answer.token, answer.expires_in, answer.issued_at) == ("t", 300, 0)
+    assert "token for 'a', 300 s" in caplog.text
+
+
+async def test_who_has_credentials_shares_no_key_with_who_has_none(tmp_path: Path) -> None:
+    """A ready token counts; everybody without credentials has the same key, and no seed is kept for that."""
+    known = {"a": ALICE, "b": Credentials("", "", "", "ready"), "c": Credentials("carol")}
+    service = fetching(tmp_path, Web(), known)
+    nobody = fetching(tmp_path / "other", Web(), {})
+    keys = {host: await key(service, host) for host in "abcd"}
+    assert len({keys["a"], keys["b"], keys["c"]}) == 3
+    assert keys["c"] == keys["d"] == await key(nobody, "a")
+    assert not (tmp_path / "other").exists()
+    assert keys == {host: await key(fetching(tmp_path, Web(), known), host) for host in "abcd"}
+
+
+@pytest.mark.parametrize(
+    ("method", "request_type"),
+    [
+        ("GetTokenAuthority", GetTokenAuthorityRequest),
+        ("VerifyTokenAuthority", VerifyTokenAuthorityRequest),
+        ("FetchToken", FetchTokenRequest),
+    ],
+)
+async def test_without_tokens_the_daemon_asks_for_credentials(tmp_path: Path, method: str, request_type: Any) -> None:
+    """AU-17: and so it does for a host that is not served, to which nothing is sent from here."""
+    web = Web()
+    for service in (Auth(StaticCredentials({"a": ALICE})), fetching(tmp_path, web, {"a": ALICE}, hosts=["b"])):
+        with pytest.raises(RpcError) as caught:
+            await serve(service, method, ScriptedCall([request_type(host="a")]))
+        assert caught.value.code == Status.UNAVAILABLE
+    assert not web.asked
+
+
+async def test_tokens_of_an_environment(tmp_path: Path) -> None:
+    """The seeds are in docker's directory; a variable of BuildKit's switches it all off."""
+    environ = {"DOCKER_CONFIG": str(tmp_path)}
+    tokens = Tokens.of_environment({**environ, "BUILDKIT_NO_CLIENT_TOKEN": "no"}, Web())
+    assert tokens is not None
+    await key(Auth(StaticCredentials({"a": ALICE}), tokens=tokens), "a")
+    assert (tmp_path / ".token_seed").exists()
+    assert Tokens.of_environment({**environ, "BUILDKIT_NO_CLIENT_TOKEN": "1"}, Web()) is None

@@ -10,8 +10,8 @@ import anyio
 import pytest
 
 from buildkit_session.errors import InputError
-from buildkit_session.services.auth import Credentials
 from buildkit_session.services.credential_helper import MAX_OUTPUT, ask_helper, find_helper
+from buildkit_session.services.credentials import Credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable

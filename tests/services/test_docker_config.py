@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from buildkit_session.errors import InputError
-from buildkit_session.services.auth import Credentials
+from buildkit_session.services.credentials import Credentials
 from buildkit_session.services.docker_config import DockerConfig
 
 if TYPE_CHECKING:

@@ -146,4 +146,6 @@ async def test_a_client_is_entered_once(daemon: Daemon) -> None:
     async with client:
         with pytest.raises(bk.LocalProtocolError, match="entered already"):
             await client.__aenter__()
-        assert (await client.info()).engine.os_type == "linux"
+        info = await client.info()
+        assert info.engine is not None
+        assert info.engine.os_type == "linux"

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 from calls import RESET, ScriptedCall, serve
+from hypothesis import given
+from hypothesis import strategies as st
 
 from buildkit_session.errors import RpcError, StreamReset, TransferError
 from buildkit_session.grpc.status import Status
@@ -17,11 +19,12 @@ from buildkit_session.messages.containerd.services.content.v1 import (
     Info,
     InfoRequest,
     ReadContentRequest,
+    ReadContentResponse,
     WriteAction,
     WriteContentRequest,
     WriteContentResponse,
 )
-from buildkit_session.services.content import CHUNK, Content
+from buildkit_session.services.content import CHUNK, Content, PartCodec
 from buildkit_session.services.oci_layout import OciLayout
 
 if TYPE_CHECKING:
@@ -352,3 +355,12 @@ async def test_a_link_in_the_way_is_not_written_through(root: Path, service: Con
     with pytest.raises(TransferError):
         await write(service, *written(BLOB))
     assert not files(root / "elsewhere")
+
+
+@given(offset=st.integers(-(2**63), 2**63 - 1), data=st.binary(max_size=300))
+def test_parts_are_encoded_as_by_the_general_codec(offset: int, data: bytes) -> None:
+    message = ReadContentResponse(offset=offset, data=data)
+    encoded = PartCodec().encode(message)
+    whole = b"".join(encoded) if isinstance(encoded, tuple) else bytes(encoded)
+    assert whole == bytes(message)
+    assert PartCodec().decode(whole) == message
