@@ -26,11 +26,13 @@ from buildkit_session.request.outputs import default_outputs, sent, with_tags
 from buildkit_session.services.filesync import FileSync
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
     from types import TracebackType
 
     from buildkit_session.answer import CallAnswer
+    from buildkit_session.build import Target
     from buildkit_session.content_stores import ContentStores
     from buildkit_session.engine.address import Endpoint, TlsFiles
     from buildkit_session.engine.cache_records import CacheRecord
@@ -40,8 +42,10 @@ if TYPE_CHECKING:
     from buildkit_session.engine.history import History
     from buildkit_session.engine.history_values import BuildRecord
     from buildkit_session.engine.question import Question
+    from buildkit_session.engine.solving import SolveStream
     from buildkit_session.engine.subrequest import Call
     from buildkit_session.http2.connection import Connection
+    from buildkit_session.image_transport import ImageTransport
     from buildkit_session.inputs import ContextLike, Inputs
     from buildkit_session.offer import CredentialsLike
     from buildkit_session.request.keywords import BuildKeywords
@@ -190,9 +194,8 @@ class Client:
             async for event in build:
                 if on_event is not None and isawaitable(outcome := on_event(event)):
                     await outcome
-        filename = dockerfile_name(
-            os.fspath(context) if isinstance(context, str | os.PathLike) else "-", None if file is None else str(file)
-        )
+        where = os.fspath(context) if isinstance(context, str | os.PathLike) else ""
+        filename = dockerfile_name("" if where == "-" else where, None if file is None else os.fspath(file))
         return call_answer(request.call, question.metadata, filename=filename)
 
     async def check(
@@ -400,7 +403,8 @@ class _Run:
         self._question = question
         default = with_tags(default_outputs(docker_driver=info.is_engine, environ=os.environ), request.tags)
         self._outputs = sent(request.outputs or default)
-        self._targets = make_targets(self._outputs, info)
+        self._targets: dict[int, Target] = {}
+        self._stream: SolveStream
 
     @asynccontextmanager
     async def started(self) -> AsyncIterator[Build]:
@@ -429,33 +433,43 @@ class _Run:
 
         require_support(self._request, self._outputs, self._info)
         stores = await self._stores()
-        session = self._session(stores)
         ref = make_ref()
-        solve = make_solve_request(
-            self._request,
-            self._inputs,
-            self._outputs,
-            ref=ref,
-            session=session.id,
-            daemon=self._info,
-            environ=os.environ,
-            cache_from=stores.cache_from if stores else self._request.cache_from,
-            proxies=self._proxies,
-            attrs=self._frontend_attrs,
-        )
-        async with (
-            self._daemon.link() as link,
-            session.serving(link.dial_session) as connection,
-            self._question.put(link, solve) if self._question else solving(link.control, solve) as stream,
-        ):
-            yield self._build(
-                stream,
-                session,
-                connection,
+        async with self._images() as images:
+            self._targets = make_targets(self._outputs, images.loaders)
+            session = self._session(stores)
+            solve = make_solve_request(
+                self._request,
+                self._inputs,
+                images.outputs,
                 ref=ref,
-                finish=stores.finish if stores else None,
-                warnings=stores.warnings if stores else (),
+                session=session.id,
+                daemon=self._info,
+                environ=os.environ,
+                cache_from=stores.cache_from if stores else self._request.cache_from,
+                proxies=self._proxies,
+                attrs=self._frontend_attrs,
             )
+            async with self._daemon.link() as link, session.serving(link.dial_session) as connection:
+                asked = self._question.put(link, solve) if self._question else None
+                async with asked or solving(link.control, solve, afterwards=images.afterwards) as self._stream:
+                    yield self._build(
+                        self._stream,
+                        session,
+                        connection,
+                        ref=ref,
+                        finish=stores.finish if stores else None,
+                        warnings=stores.warnings if stores else (),
+                    )
+
+    def _images(self) -> AbstractAsyncContextManager[ImageTransport]:
+        from buildkit_session.image_transport import image_transport  # noqa: PLC0415 - needs the API's ways too
+
+        return image_transport(
+            self._outputs, self._daemon.endpoint, self._info, credentials=self._auth, tell=self._tell
+        )
+
+    async def _tell(self, events: Sequence[ProgressEvent]) -> None:
+        await self._stream.tell(events)
 
     @asynccontextmanager
     async def _on_engine(self) -> AsyncIterator[Build]:
@@ -463,6 +477,7 @@ class _Run:
         from buildkit_session.engine.client import EngineClient  # noqa: PLC0415 - few builds take this way
         from buildkit_session.engine_request import make_build_params  # noqa: PLC0415
 
+        self._targets = make_targets(self._outputs, {})
         session = self._session(None)
         params = make_build_params(
             self._request, self._inputs, self._outputs, build_id=secrets.token_hex(16), session=session.id

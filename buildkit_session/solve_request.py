@@ -15,7 +15,7 @@ from buildkit_session.output import DockerOutput, ImageOutput, OciOutput
 from buildkit_session.request.attributes import entitlements, frontend_attributes
 from buildkit_session.request.cache import complete
 from buildkit_session.request.named_context import OciLayoutContext
-from buildkit_session.request.outputs import check_for_engine
+from buildkit_session.request.outputs import check_for_engine, loads_elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -124,9 +124,14 @@ def _cache(entry: CacheEntry) -> v1.CacheOptionsEntry:
 def _exporter(out: Output, daemon: DaemonInfo) -> v1.Exporter:
     kind, attrs = out.exporter
     # Under this name an Engine knows its own store, whichever that is.
-    if daemon.is_engine and (isinstance(out, ImageOutput) or (isinstance(out, DockerOutput) and out.loads)):
+    if daemon.is_engine and (isinstance(out, ImageOutput) or _stays(out)):
         kind = "moby"
     return v1.Exporter(kind, attrs)
+
+
+def _stays(out: Output) -> bool:
+    """Whether an Engine loads the image into its own store."""
+    return isinstance(out, DockerOutput) and out.loads and not loads_elsewhere(out, docker_driver=True)
 
 
 def _beyond_graph_store(request: BuildRequest, outputs: Iterable[Output]) -> Iterable[str]:
@@ -134,7 +139,7 @@ def _beyond_graph_store(request: BuildRequest, outputs: Iterable[Output]) -> Ite
     if len(request.platforms) > 1:
         yield "Multi-platform build"
     for out in outputs:
-        if isinstance(out, OciOutput) or (isinstance(out, DockerOutput) and not out.loads):
+        if isinstance(out, OciOutput) or (isinstance(out, DockerOutput) and not _stays(out)):
             yield f"{out.exporter[0].upper() if isinstance(out, OciOutput) else 'Docker'} exporter"
     if any(entry.type != "inline" for entry in request.cache_to):
         yield "Cache export"

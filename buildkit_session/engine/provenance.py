@@ -82,9 +82,9 @@ async def _predicate(link: Link, blob: BlobReference) -> dict[str, Any]:
             if len(data) > MAX_BLOB:
                 raise RemoteProtocolError(f"the daemon's record of the build has more than {MAX_BLOB} bytes")
     try:
-        predicate = json.loads(data)["predicate"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RemoteProtocolError("the daemon's record of the build is no in-toto statement") from error
+        predicate = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise RemoteProtocolError("the daemon's record of the build is not JSON") from error
     if not isinstance(predicate, dict):
         raise RemoteProtocolError("the daemon's record of the build holds no provenance")
     return predicate
