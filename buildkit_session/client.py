@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from buildkit_session.build import Target
     from buildkit_session.content_stores import ContentStores
     from buildkit_session.engine.address import Endpoint, TlsFiles
+    from buildkit_session.engine.builders import Builder
     from buildkit_session.engine.cache_records import CacheRecord
     from buildkit_session.engine.client import EngineClient
     from buildkit_session.engine.daemon import DaemonInfo, Way
@@ -541,7 +542,7 @@ class _Run:
 def connect(
     address: str | None = None,
     *,
-    builder: str | None = None,
+    builder: str | Builder | None = None,
     tls: TlsFiles | None = None,
     credentials: CredentialsLike | None = None,
     way: Way | None = None,
@@ -553,7 +554,7 @@ def connect(
             buildkitd also ``docker-container://name`` and others, see
             :func:`~buildkit_session.engine.address.parse_address`. By default what the docker CLI would use:
             ``DOCKER_HOST``, the current docker context, then the default and rootless sockets.
-        builder: the name of a builder of ``docker buildx``, in place of an address; the first of its nodes is used.
+        builder: a builder of ``docker buildx``, or its name, in place of an address; the first of its nodes is used.
         tls: the files for TLS at ``address``; by default what ``DOCKER_TLS_VERIFY`` and ``DOCKER_CERT_PATH`` say.
         credentials: of registries that builds may use: ``{"ghcr.io": ("user", "token")}``, or something that looks for
             them, such as ``DockerConfig()``, which knows what ``docker login`` has left.
@@ -568,11 +569,12 @@ def connect(
     return Client(Daemon(_endpoint(address, builder, tls), way=way), credentials=credentials)
 
 
-def _endpoint(address: str | None, builder: str | None, tls: TlsFiles | None) -> Endpoint:
+def _endpoint(address: str | None, builder: str | Builder | None, tls: TlsFiles | None) -> Endpoint:
     if builder is not None:
         if address is not None or tls is not None:
             raise InputError("builder names a daemon, and so do address and tls; give one of them")
         from buildkit_session.engine.builders import find_builder  # noqa: PLC0415 - few programs use one
 
-        return find_builder(builder).nodes[0].endpoint
+        found = find_builder(builder) if isinstance(builder, str) else builder
+        return found.nodes[0].endpoint
     return find_endpoint(address, tls=tls)

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.to_thread
 
-from buildkit_session import connect, output
+from buildkit_session import output
 from buildkit_session.build import BuildResult
 from buildkit_session.cli import exports, interruption
 from buildkit_session.cli.build_settings import read_settings
 from buildkit_session.cli.console import Console, StreamLostError
+from buildkit_session.cli.destination import Destination, find_destination
 from buildkit_session.cli.displays import choose_display, choose_mode
 from buildkit_session.cli.failure import FAILURE, SUCCESS, excerpts, exit_code, explain, report
 from buildkit_session.cli.interruption import SignalError
@@ -55,8 +56,9 @@ def run(options: BuildOptions) -> int:
     if options.debug:
         logging.basicConfig(level=logging.DEBUG)
     try:
-        screen = _Screen(_display(options), Console.messages())
-    except InputError as error:
+        destination = find_destination(options.address, options.builder)
+        screen = _Screen(_display(options, destination), Console.messages(), destination)
+    except (InputError, UnsupportedError) as error:
         report(explain(error, debug=options.debug))
         return FAILURE
     ends: Callable[[], Coroutine[Any, Any, BuildResult | CallAnswer]] = partial(
@@ -78,7 +80,7 @@ def run(options: BuildOptions) -> int:
 async def _build(options: BuildOptions, screen: _Screen) -> BuildResult:
     settings = await anyio.to_thread.run_sync(read_settings, options)
     async with (
-        connect(options.address, builder=options.builder, credentials=DockerConfig()) as client,
+        screen.destination.connect(credentials=DockerConfig()) as client,
         client.start(
             options.context,
             file=options.file,
@@ -134,7 +136,7 @@ async def _ask(options: BuildOptions, screen: _Screen) -> CallAnswer:
                 answers.append(answer)
 
     async with (
-        connect(options.address, builder=options.builder, credentials=DockerConfig()) as client,
+        screen.destination.connect(credentials=DockerConfig()) as client,
         supervised() as tasks,
     ):
         tasks.start_soon(ask, client)
@@ -154,9 +156,15 @@ def _answer(answer: CallAnswer, options: BuildOptions) -> int:
     return answer.exit_code
 
 
-def _display(options: BuildOptions) -> Display:
-    terminal = Console.messages().is_terminal
-    return choose_display(_mode(options), terminal=terminal, environ=os.environ, debug=options.debug)
+def _display(options: BuildOptions, destination: Destination) -> Display:
+    return choose_display(
+        _mode(options),
+        terminal=Console.messages().is_terminal,
+        environ=os.environ,
+        debug=options.debug,
+        builder=destination.name,
+        driver=destination.driver,
+    )
 
 
 def _mode(options: BuildOptions) -> str:
@@ -169,8 +177,9 @@ def _mode(options: BuildOptions) -> str:
 class _Screen:
     """A display and the stream it is shown on."""
 
-    def __init__(self, display: Display, console: Console) -> None:
+    def __init__(self, display: Display, console: Console, destination: Destination) -> None:
         self._display = display
+        self.destination = destination
         self._console = console
         self._lost: StreamLostError | None = None  # set by the task that repaints
         self._unseen = 0  # events taken in since the last repaint
@@ -283,7 +292,8 @@ def _write_files(result: BuildResult, options: BuildOptions, screen: _Screen) ->
         write_whole(options.iidfile, result.image_id.encode("ascii"))
     if options.metadata_file is not None:
         warnings = [warning_json(warning) for warning in screen.warnings] if _wants_warnings() else []
-        ref = f"{options.builder or 'default'}/{options.builder or 'default'}/{result.ref}" if result.ref else ""
+        to = screen.destination
+        ref = f"{to.name}/{to.node}/{result.ref}" if result.ref else ""
         known = metadata(result.metadata, ref=ref, warnings=warnings)
         write_whole(options.metadata_file, metadata_json(dict(sorted({**known, **screen.provenance}.items()))))
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _PROGRAM = [sys.executable, "-m", "buildkit_session"]
 
 
-def run(*words: str, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(*words: str, cwd: Path | str | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
     hidden = ("BUILDKIT_", "DOCKER_")
     environ = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
     environ |= {"PYTHONPATH": os.getcwd(), **variables}

@@ -259,6 +259,10 @@ class _Repository:
             return raw if response.status == 200 else None
 
 
+# Ours asks the same without showing it as a step: what the daemon has recorded, and for the Dockerfile at a URL.
+_UNSHOWN = re.compile(r"resolving provenance for metadata file|\[internal\] load https?://")
+
+
 def _steps(text: str) -> set[str]:
     """Name the steps that plain or raw progress tells of."""
     if text.startswith("{"):
@@ -266,7 +270,7 @@ def _steps(text: str) -> set[str]:
     first: dict[str, str] = {}
     for number, line in _STEP.findall(text):
         first.setdefault(number, line)
-    return {_named(name) for number, name in first.items() if number != "0"}
+    return {_named(name) for number, name in first.items() if number != "0" and not _UNSHOWN.match(name)}
 
 
 def _steps_of_raw(text: str) -> Iterator[str]:
