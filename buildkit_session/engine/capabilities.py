@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from buildkit_session.engine.gateway import Gateway
-from buildkit_session.errors import SessionError
+from buildkit_session.errors import SessionError, UnsupportedError
 from buildkit_session.messages.moby.buildkit import v1
 from buildkit_session.supervision import supervised
 
@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from buildkit_session.engine.control import Control
     from buildkit_session.engine.daemon import Link
 
-__all__ = ["FREE_SPACE", "find_capabilities"]
+__all__ = ["FREE_SPACE", "SEVERAL_OUTPUTS", "find_capabilities", "require_several_outputs"]
 
 FREE_SPACE: Final = "gc.freespacefilter"
 """Pruning knows limits of what may be used and of what must stay free. Since BuildKit 0.17."""
+
+SEVERAL_OUTPUTS: Final = "exporter.multiple"
+"""A build may have more than one output. Since BuildKit 0.13; daemons before that make the first one alone."""
 
 
 async def find_capabilities(link: Link) -> frozenset[str]:
@@ -41,6 +44,22 @@ async def find_capabilities(link: Link) -> frozenset[str]:
         finally:
             tasks.cancel_scope.cancel()
     return frozenset(cap.id for cap in pong.llb_caps if cap.enabled)
+
+
+async def require_several_outputs(link: Link, *, address: str) -> None:
+    """Refuse a build with more than one output where the daemon would silently leave some out.
+
+    Raises:
+        UnsupportedError: it would.
+        RpcError, ConnectionClosed: the daemon did not answer.
+    """
+    if SEVERAL_OUTPUTS not in await find_capabilities(link):
+        raise UnsupportedError(
+            "multiple outputs currently unsupported by the current BuildKit daemon, please upgrade to version v0.13+ "
+            f"(Docker Engine 26.0) or use a single output; the daemon is at {address}",
+            feature="multiple outputs",
+            needs="BuildKit v0.13",
+        )
 
 
 async def _hold(control: Control, request: v1.SolveRequest) -> None:

@@ -17,6 +17,7 @@ from buildkit_session.errors import (
     EngineError,
     EngineUnreachable,
     InputError,
+    QuotaExceeded,
     TransferError,
     UnsupportedError,
 )
@@ -158,6 +159,16 @@ async def test_a_build_that_fails(buildkitd: Buildkitd, classic_daemon: Daemon, 
     async with nothing_left(tmp_path, patience=PATIENCE), bk.connect(buildkitd.address) as client:
         with pytest.raises(BuildError, match="missing"):
             await client.build(context, load=True)
+
+
+async def test_an_image_that_is_too_large(
+    buildkitd: Buildkitd, classic_daemon: Daemon, reference: ReferenceClient, context: Path, tmp_path: Path
+) -> None:
+    too_large = bk.output.docker(max_bytes=1000)
+    async with nothing_left(tmp_path, patience=PATIENCE), bk.connect(buildkitd.address) as client:
+        with pytest.raises(QuotaExceeded, match="max_bytes"):
+            await client.build(context, tags="too-large", outputs=[too_large])
+    assert reference.run(classic_daemon.address, "image", "inspect", "too-large", check=False).returncode == 1
 
 
 async def test_giving_up_while_it_loads(
