@@ -177,7 +177,10 @@ def run(
         command = [str(peer.reference.docker), "buildx", "build", *words]
     else:
         own |= {"PYTHONPATH": str(Path(buildkit_session.__file__).parents[1])}
-        command = [sys.executable, "-m", "buildkit_session", "-H", peer.address, "build", *words]
+        # Beside the name of a builder, an address in so many words would contradict it.
+        reached = ["-H", peer.address] if "--builder" not in words else []
+        own |= {} if reached else {"DOCKER_HOST": peer.address}
+        command = [sys.executable, "-m", "buildkit_session", *reached, "build", *words]
     return subprocess.run(
         command,
         cwd=directory,
