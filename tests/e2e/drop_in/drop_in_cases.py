@@ -99,12 +99,16 @@ def _wrong(
     *,
     exit: int = 1,  # noqa: A002 - what it is called in a table
     stdin: str = "",
+    allowed: Mapping[Aspect, str] | None = None,
 ) -> Case:
-    """A command line that fails, with a pattern that the words of both clients match."""
-    return replace(_case(name, line, on, context, stdin=stdin), exit=exit, complaint=complaint)
+    """A command line that fails, with a pattern that the words of both clients match, whatever the case of letters."""
+    case = _case(name, line, on, context, stdin=stdin, allowed=allowed)
+    return replace(case, exit=exit, complaint=complaint)
 
 
 _NO_NET = "--network=none"
+_NO_STEPS: Mapping[Aspect, str] = {"steps": "ours refuses before it asks the daemon for anything"}
+_NO_FILE: Mapping[Aspect, str] = {"files": "buildx leaves an empty file behind"}
 
 _OUTPUTS = [
     _case("local, short", "-o out context", ALL, makes="out"),
@@ -142,7 +146,7 @@ _OUTPUTS = [
     _case("image without a name", "context", ENGINES),
     _case("load", "--load -t drop-in/load:1 context", ENGINES),
     _case("docker without a file", "-o type=docker,name=drop-in/load:2 context", C8D),
-    _case("no output", "context", BUILDKITD, complaint="[Nn]o output specified"),
+    _case("no output", "context", BUILDKITD, complaint="no output specified"),
     _case("cacheonly", "-o type=cacheonly context", ("20.10", "classic", "buildkitd")),
     _case("two outputs", "-o out -o type=tar,dest=out.tar context", FULL, makes="out & out.tar"),
     _case(
@@ -187,7 +191,7 @@ _PLATFORMS = [
     _wrong(
         "two platforms on the classic store",
         "--platform linux/amd64,linux/arm64 context",
-        "[Mm]ulti-platform build is not supported",
+        "multi-platform build is not supported|several platforms",
     ),
 ]
 
@@ -433,7 +437,7 @@ _CACHE = [
     _wrong(
         "cache that the classic store has not",
         "--cache-to type=local,dest=cache context",
-        "[Cc]ache export is not supported",
+        "cache export",
     ),
     _wrong("cache without a type", "--cache-to dest=cache context", "type required|type is required", C8D),
     _wrong("cache of an unknown type", "--cache-to type=nonsense context", "unknown cache exporter", C8D),
@@ -474,11 +478,11 @@ _ATTESTATIONS = [
         BUILDKITD,
         makes="out",
     ),
-    _wrong("attestation on the classic store", "--provenance=true context", "[Aa]ttestation is not supported"),
+    _wrong("attestation on the classic store", "--provenance=true context", "attestations? .*not supported"),
     _wrong(
         "attestation of an unknown type",
         "--attest type=nonsense context",
-        "unknown attestation type|[Uu]nknown attestation",
+        "unknown attestation",
         C8D,
     ),
 ]
@@ -571,6 +575,7 @@ _FAILURES = [
         "oci-layout",
         CLASSIC,
         "named",
+        allowed=_NO_STEPS,
     ),
     _wrong(
         "step that fails", f"{_NO_NET} -o out context", r"exit code: 7", ("20.10", "classic", "buildkitd"), "failing"
@@ -584,7 +589,7 @@ _FAILURES = [
     ),
     _wrong("file to copy is missing", "-o out context", "missing.*not found", ("20.10", "classic"), "lacking"),
     _wrong("unknown target", "--target nonsense context", "nonsense.*could not be found", ("20.10", "buildkitd")),
-    _wrong("no Dockerfile", "-f nonsense context", "no such file|not found", CLASSIC),
+    _wrong("no Dockerfile", "-f nonsense context", "no such file|not found", CLASSIC, allowed=_NO_STEPS),
     _wrong("Dockerfile missing in a tar", "-f nonsense -", "nonsense", CLASSIC, stdin="tar"),
     _wrong(
         "base image that is not there",
@@ -607,9 +612,11 @@ _FAILURES = [
         'exporter "nonsense" could not be found',
         CLASSIC,
     ),
-    replace(
-        _wrong("oci on the classic store", "-o type=oci,dest=image.tar context", "OCI exporter is not supported"),
-        allowed={"files": "buildx leaves an empty file behind"},
+    _wrong(
+        "oci on the classic store",
+        "-o type=oci,dest=image.tar context",
+        "oci .*(not supported|needs the containerd image store)",
+        allowed=_NO_FILE,
     ),
     _wrong("push to nobody", "--push -t 127.0.0.1:1/nobody:1 context", "failed to push|connection refused", C8D),
     _wrong(
@@ -627,8 +634,8 @@ _MISTAKES = [
     _wrong("flag without a value", "context --tag", exit=125, complaint="flag needs an argument: --tag"),
     _wrong("switch with a value", "--pull=maybe context", exit=125, complaint="invalid argument|invalid boolean"),
     _wrong("missing context", "nonsense", 'path "nonsense" not found'),
-    _wrong("empty stdin", "-", "no local sources enabled|no Dockerfile|is empty", CLASSIC),
-    _wrong("Dockerfile and context on stdin", "-f - -", "stdin", stdin="FROM scratch\n"),
+    _wrong("empty stdin", "-", "no local sources enabled|no Dockerfile|empty", CLASSIC, allowed=_NO_STEPS),
+    _wrong("Dockerfile and context on stdin", "-f - -", "stdin|standard input", stdin="FROM scratch\n"),
     _wrong(
         "Dockerfile on stdin and a name",
         "-f other.Dockerfile -",
@@ -647,7 +654,7 @@ _MISTAKES = [
         "--iidfile iid -o out context",
         "local and tar exporters are incompatible with image ID file",
     ),
-    _wrong("network nobody knows", "--network nonsense context", 'network mode "nonsense" not supported'),
+    _wrong("network nobody knows", "--network nonsense context", "network mode .nonsense. (is )?not supported"),
     _wrong("entitlement nobody knows", "--allow nonsense context", "nonsense"),
     _wrong("host without an address", "--add-host nonsense context", "invalid host|bad format|nonsense"),
     _wrong("host with a wrong address", "--add-host a.example:nonsense context", "nonsense"),
@@ -684,8 +691,15 @@ _MISTAKES = [
         "--annotation nonsense -o type=oci,dest=image.tar context",
         "nonsense|annotation",
         C8D,
+        allowed=_NO_FILE,
     ),
-    _wrong("annotation of nothing", "--annotation nonsense:k=v -o type=oci,dest=image.tar context", "nonsense", C8D),
+    _wrong(
+        "annotation of nothing",
+        "--annotation nonsense:k=v -o type=oci,dest=image.tar context",
+        "nonsense",
+        C8D,
+        allowed=_NO_FILE,
+    ),
     _wrong("builder that is not there", "--builder nonsense context", "nonsense"),
 ]
 
