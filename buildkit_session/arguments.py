@@ -69,7 +69,7 @@ def network(value: str | None) -> str:
         InputError: no such mode.
     """
     if value is not None and value not in _NETWORKS:
-        raise InputError(f"network mode {value!r} is not supported by BuildKit; use one of {', '.join(_NETWORKS)}")
+        raise InputError(f'network mode "{value}" not supported by buildkit; use one of {", ".join(_NETWORKS)}')
     return value or ""
 
 

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from buildkit_session.http2.connection import Connection
     from buildkit_session.output import Output
     from buildkit_session.services.exported import Exported
-    from buildkit_session.services.targets import DirectoryTarget, FileTarget, ListingTarget, StreamTarget
+    from buildkit_session.services.targets import DirectoryTarget, FeedTarget, FileTarget, ListingTarget, StreamTarget
     from buildkit_session.session import Session
 
-    Target: TypeAlias = DirectoryTarget | FileTarget | ListingTarget | StreamTarget
+    Target: TypeAlias = DirectoryTarget | FeedTarget | FileTarget | ListingTarget | StreamTarget
 
 __all__ = ["Build", "BuildResult", "Lifeline"]
 

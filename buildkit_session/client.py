@@ -22,17 +22,20 @@ from buildkit_session.errors import InputError, LocalProtocolError
 from buildkit_session.inputs import MAX_DOCKERFILE, prepared
 from buildkit_session.offer import make_auth, make_session, make_targets, running_agents
 from buildkit_session.request.build_request import BuildRequest
-from buildkit_session.request.outputs import default_outputs, sent
+from buildkit_session.request.outputs import default_outputs, sent, with_tags
 from buildkit_session.services.filesync import FileSync
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
     from types import TracebackType
 
     from buildkit_session.answer import CallAnswer
+    from buildkit_session.build import Target
     from buildkit_session.content_stores import ContentStores
     from buildkit_session.engine.address import Endpoint, TlsFiles
+    from buildkit_session.engine.builders import Builder
     from buildkit_session.engine.cache_records import CacheRecord
     from buildkit_session.engine.client import EngineClient
     from buildkit_session.engine.daemon import DaemonInfo, Way
@@ -40,8 +43,10 @@ if TYPE_CHECKING:
     from buildkit_session.engine.history import History
     from buildkit_session.engine.history_values import BuildRecord
     from buildkit_session.engine.question import Question
+    from buildkit_session.engine.solving import SolveStream
     from buildkit_session.engine.subrequest import Call
     from buildkit_session.http2.connection import Connection
+    from buildkit_session.image_transport import ImageTransport
     from buildkit_session.inputs import ContextLike, Inputs
     from buildkit_session.offer import CredentialsLike
     from buildkit_session.request.keywords import BuildKeywords
@@ -190,9 +195,8 @@ class Client:
             async for event in build:
                 if on_event is not None and isawaitable(outcome := on_event(event)):
                     await outcome
-        filename = dockerfile_name(
-            os.fspath(context) if isinstance(context, str | os.PathLike) else "-", None if file is None else str(file)
-        )
+        where = os.fspath(context) if isinstance(context, str | os.PathLike) else ""
+        filename = dockerfile_name("" if where == "-" else where, None if file is None else os.fspath(file))
         return call_answer(request.call, question.metadata, filename=filename)
 
     async def check(
@@ -207,6 +211,23 @@ class Client:
         What was found is in :attr:`CallAnswer.report <buildkit_session.answer.CallAnswer.report>`.
         """
         return await self.call(context, call="check", file=file, **keywords)
+
+    async def provenance(self, ref: str) -> dict[str, dict[str, Any]]:
+        """Return how a build came about, by platform; under ``""`` for a build for one.
+
+        Args:
+            ref: the build, from :attr:`BuildResult.ref`.
+
+        Returns:
+            The predicates of SLSA provenance that the daemon has recorded; none if it has not.
+
+        Raises:
+            UnsupportedError: the daemon keeps no history.
+        """
+        from buildkit_session.engine.provenance import read_provenance  # noqa: PLC0415 - few programs ask
+
+        async with self._daemon.link() as link:
+            return await read_provenance(link, ref)
 
     @asynccontextmanager
     async def _run(
@@ -381,9 +402,10 @@ class _Run:
         self._proxies = proxies
         self._frontend_attrs = frontend_attrs
         self._question = question
-        chosen = request.outputs or default_outputs(docker_driver=info.is_engine, environ=os.environ)
-        self._outputs = sent(chosen)
-        self._targets = make_targets(self._outputs, info)
+        default = with_tags(default_outputs(docker_driver=info.is_engine, environ=os.environ), request.tags)
+        self._outputs = sent(request.outputs or default)
+        self._targets: dict[int, Target] = {}
+        self._stream: SolveStream
 
     @asynccontextmanager
     async def started(self) -> AsyncIterator[Build]:
@@ -412,33 +434,43 @@ class _Run:
 
         require_support(self._request, self._outputs, self._info)
         stores = await self._stores()
-        session = self._session(stores)
         ref = make_ref()
-        solve = make_solve_request(
-            self._request,
-            self._inputs,
-            self._outputs,
-            ref=ref,
-            session=session.id,
-            daemon=self._info,
-            environ=os.environ,
-            cache_from=stores.cache_from if stores else self._request.cache_from,
-            proxies=self._proxies,
-            attrs=self._frontend_attrs,
-        )
-        async with (
-            self._daemon.link() as link,
-            session.serving(link.dial_session) as connection,
-            self._question.put(link, solve) if self._question else solving(link.control, solve) as stream,
-        ):
-            yield self._build(
-                stream,
-                session,
-                connection,
+        async with self._images() as images:
+            self._targets = make_targets(self._outputs, images.loaders)
+            session = self._session(stores)
+            solve = make_solve_request(
+                self._request,
+                self._inputs,
+                images.outputs,
                 ref=ref,
-                finish=stores.finish if stores else None,
-                warnings=stores.warnings if stores else (),
+                session=session.id,
+                daemon=self._info,
+                environ=os.environ,
+                cache_from=stores.cache_from if stores else self._request.cache_from,
+                proxies=self._proxies,
+                attrs=self._frontend_attrs,
             )
+            async with self._daemon.link() as link, session.serving(link.dial_session) as connection:
+                asked = self._question.put(link, solve) if self._question else None
+                async with asked or solving(link.control, solve, afterwards=images.afterwards) as self._stream:
+                    yield self._build(
+                        self._stream,
+                        session,
+                        connection,
+                        ref=ref,
+                        finish=stores.finish if stores else None,
+                        warnings=stores.warnings if stores else (),
+                    )
+
+    def _images(self) -> AbstractAsyncContextManager[ImageTransport]:
+        from buildkit_session.image_transport import image_transport  # noqa: PLC0415 - needs the API's ways too
+
+        return image_transport(
+            self._outputs, self._daemon.endpoint, self._info, credentials=self._auth, tell=self._tell
+        )
+
+    async def _tell(self, events: Sequence[ProgressEvent]) -> None:
+        await self._stream.tell(events)
 
     @asynccontextmanager
     async def _on_engine(self) -> AsyncIterator[Build]:
@@ -446,6 +478,7 @@ class _Run:
         from buildkit_session.engine.client import EngineClient  # noqa: PLC0415 - few builds take this way
         from buildkit_session.engine_request import make_build_params  # noqa: PLC0415
 
+        self._targets = make_targets(self._outputs, {})
         session = self._session(None)
         params = make_build_params(
             self._request, self._inputs, self._outputs, build_id=secrets.token_hex(16), session=session.id
@@ -509,7 +542,7 @@ class _Run:
 def connect(
     address: str | None = None,
     *,
-    builder: str | None = None,
+    builder: str | Builder | None = None,
     tls: TlsFiles | None = None,
     credentials: CredentialsLike | None = None,
     way: Way | None = None,
@@ -521,7 +554,7 @@ def connect(
             buildkitd also ``docker-container://name`` and others, see
             :func:`~buildkit_session.engine.address.parse_address`. By default what the docker CLI would use:
             ``DOCKER_HOST``, the current docker context, then the default and rootless sockets.
-        builder: the name of a builder of ``docker buildx``, in place of an address; the first of its nodes is used.
+        builder: a builder of ``docker buildx``, or its name, in place of an address; the first of its nodes is used.
         tls: the files for TLS at ``address``; by default what ``DOCKER_TLS_VERIFY`` and ``DOCKER_CERT_PATH`` say.
         credentials: of registries that builds may use: ``{"ghcr.io": ("user", "token")}``, or something that looks for
             them, such as ``DockerConfig()``, which knows what ``docker login`` has left.
@@ -536,12 +569,12 @@ def connect(
     return Client(Daemon(_endpoint(address, builder, tls), way=way), credentials=credentials)
 
 
-def _endpoint(address: str | None, builder: str | None, tls: TlsFiles | None) -> Endpoint:
+def _endpoint(address: str | None, builder: str | Builder | None, tls: TlsFiles | None) -> Endpoint:
     if builder is not None:
         if address is not None or tls is not None:
             raise InputError("builder names a daemon, and so do address and tls; give one of them")
         from buildkit_session.engine.builders import find_builder  # noqa: PLC0415 - few programs use one
 
-        return find_builder(builder).nodes[0].endpoint
-    endpoint = find_endpoint(address)
-    return endpoint if tls is None else replace(endpoint, tls=tls)
+        found = find_builder(builder) if isinstance(builder, str) else builder
+        return found.nodes[0].endpoint
+    return find_endpoint(address, tls=tls)

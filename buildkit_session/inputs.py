@@ -131,7 +131,7 @@ class _Maker:
                 await self._add_directory(path, file)
             case StdinSource():
                 if file == _STDIN:
-                    raise InputError("standard input cannot be both the build context and the Dockerfile")
+                    raise InputError("stdin cannot be both the build context and the Dockerfile; name one of them")
                 await self._add_stream(_stdin(), file)
             case GitSource() | HttpSource():
                 self.inputs.attrs["context"] = source.url

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from buildkit_session import output
-from buildkit_session.errors import InputError, UnsupportedError
+from buildkit_session.errors import InputError
 from buildkit_session.request.ssh import SshAgent, SshKeys
 from buildkit_session.services.filesend import FileSend
 from buildkit_session.session import Session, shared_key
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from buildkit_session.build import Target
     from buildkit_session.content_stores import ContentStores
-    from buildkit_session.engine.daemon import DaemonInfo
+    from buildkit_session.engine.image_load import ImageLoader
     from buildkit_session.inputs import Inputs
     from buildkit_session.output import Output
     from buildkit_session.request.build_request import BuildRequest
@@ -36,13 +36,14 @@ if TYPE_CHECKING:
 __all__ = ["CredentialsLike", "make_auth", "make_session", "make_targets", "running_agents"]
 
 
-def make_targets(outputs: Sequence[Output], info: DaemonInfo) -> dict[int, Target]:
+def make_targets(outputs: Sequence[Output], loaders: Mapping[int, ImageLoader]) -> dict[int, Target]:
     """Make what takes the exports, by the number of the output; those that stay in the daemon have nothing.
 
-    Raises:
-        UnsupportedError: one of them cannot be taken yet.
+    Args:
+        outputs: that the daemon is told of.
+        loaders: for those that another Engine loads, by their number.
     """
-    return {number: made for number, out in enumerate(outputs) if (made := _target(out, info))}
+    return {number: made for number, out in enumerate(outputs) if (made := _target(out, loaders.get(number)))}
 
 
 def make_session(
@@ -137,11 +138,11 @@ async def _agent(source: SshSource, stack: AsyncExitStack) -> Agent:
     return AgentSocket(source.socket())
 
 
-def _target(out: Output, info: DaemonInfo) -> Target | None:
+def _target(out: Output, loader: ImageLoader | None) -> Target | None:
     if isinstance(out, output.ImageOutput | output.CustomOutput | output.CacheOnlyOutput):
         return None
     if isinstance(out, output.OciOutput | output.DockerOutput):
-        return _image_target(out, info)
+        return _image_target(out, loader)
     # Here, not above: a build that exports nothing does without what writes exports, a tenth of all there is to load.
     from buildkit_session.services import targets  # noqa: PLC0415
 
@@ -152,15 +153,15 @@ def _target(out: Output, info: DaemonInfo) -> Target | None:
     return _file_target(out)
 
 
-def _image_target(out: output.OciOutput | output.DockerOutput, info: DaemonInfo) -> Target | None:
+def _image_target(out: output.OciOutput | output.DockerOutput, loader: ImageLoader | None) -> Target | None:
     if not out.tar:
         return None  # the content store takes it
     if isinstance(out, output.DockerOutput) and out.loads:
-        if info.is_engine and out.context is None:
+        if loader is None:
             return None  # it is in the Engine's store then
-        raise UnsupportedError(
-            "loading the image into another Engine is not supported yet; export it: type=docker,dest="
-        )
+        from buildkit_session.services import targets  # noqa: PLC0415 - as above
+
+        return targets.FeedTarget(loader.loading, out.limits)
     return _file_target(out)
 
 

@@ -15,7 +15,7 @@ from buildkit_session.output import DockerOutput, ImageOutput, OciOutput
 from buildkit_session.request.attributes import entitlements, frontend_attributes
 from buildkit_session.request.cache import complete
 from buildkit_session.request.named_context import OciLayoutContext
-from buildkit_session.request.outputs import check_for_engine, pushes
+from buildkit_session.request.outputs import check_for_engine, loads_elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -52,7 +52,7 @@ def require_support(request: BuildRequest, outputs: Sequence[Output], daemon: Da
     for feature in _beyond_graph_store(request, outputs):
         found = f"{daemon.engine.server if daemon.engine else 'an Engine'} with its classic image store"
         raise UnsupportedError(
-            f"{feature} needs {_C8D}; found {found} at {daemon.address}: {_HOW}",
+            f"{feature} is not supported by {found} at {daemon.address}; it needs {_C8D}: {_HOW}",
             feature=feature,
             needs=_C8D,
             found=found,
@@ -124,21 +124,26 @@ def _cache(entry: CacheEntry) -> v1.CacheOptionsEntry:
 def _exporter(out: Output, daemon: DaemonInfo) -> v1.Exporter:
     kind, attrs = out.exporter
     # Under this name an Engine knows its own store, whichever that is.
-    if daemon.is_engine and (isinstance(out, ImageOutput) or (isinstance(out, DockerOutput) and out.loads)):
+    if daemon.is_engine and (isinstance(out, ImageOutput) or _stays(out)):
         kind = "moby"
     return v1.Exporter(kind, attrs)
 
 
+def _stays(out: Output) -> bool:
+    """Whether an Engine loads the image into its own store."""
+    return isinstance(out, DockerOutput) and out.loads and not loads_elsewhere(out, docker_driver=True)
+
+
 def _beyond_graph_store(request: BuildRequest, outputs: Iterable[Output]) -> Iterable[str]:
+    """Name what is asked for in vain, in buildx's words."""
     if len(request.platforms) > 1:
-        yield "a build for several platforms"
+        yield "Multi-platform build"
     for out in outputs:
-        if isinstance(out, OciOutput) or (isinstance(out, DockerOutput) and not out.loads):
-            yield f"an output of type {out.exporter[0]}"
-        if pushes(out) and out.exporter[1].get("push-by-digest"):
-            yield "push-by-digest"
-    for entry in request.cache_to:
-        if entry.type != "inline":
-            yield f"cache export of type {entry.type}"
+        if isinstance(out, OciOutput) or (isinstance(out, DockerOutput) and not _stays(out)):
+            yield f"{out.exporter[0].upper() if isinstance(out, OciOutput) else 'Docker'} exporter"
+    if any(entry.type != "inline" for entry in request.cache_to):
+        yield "Cache export"
+    if any(attrs is not None for attrs in request.attests.values()):
+        yield "Attestation"
     if any(isinstance(context, OciLayoutContext) for context in request.build_contexts.values()):
-        yield "a build context of type oci-layout"
+        yield "A build context of type oci-layout"

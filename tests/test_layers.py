@@ -20,8 +20,8 @@ PLACES = {
     **dict.fromkeys(
         (
             *("answer", "arguments", "build", "caution", "content_stores", "context", "doctor", "engine_request"),
-            *("finding", "inputs", "local_output", "offer", "output", "plan", "planning", "request", "solve_request"),
-            "surroundings",
+            *("finding", "image_transport", "inputs", "local_output", "offer", "output", "plan", "planning"),
+            *("request", "solve_request", "surroundings"),
         ),
         "client",
     ),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from buildkit_session.cli.build_flags import FLAGS, WARNED
 from buildkit_session.cli.console import Console
 from buildkit_session.cli.displays import MODES
-from buildkit_session.cli.failure import FAILURE, explain, report
+from buildkit_session.cli.failure import BAD_USAGE, FAILURE, explain, report, usage_hint
 from buildkit_session.errors import InputError, SessionError
 
 if TYPE_CHECKING:
@@ -65,6 +65,11 @@ class BuildOptions:
     fills_stdout: bool
     debug: bool
 
+    @property
+    def asks(self) -> bool:
+        """Whether a question is asked in place of a build."""
+        return self.call.partition(",")[0] not in {"", "build"}
+
 
 def run(line: CommandLine) -> int:
     """Run the command and return its exit code."""
@@ -72,6 +77,13 @@ def run(line: CommandLine) -> int:
     for flag in WARNED:
         if line.all(flag.name):
             Console.messages().write(f"WARNING: {flag.name} flag is ignored\n")
+    try:
+        _check_values(line)
+    except InputError as error:
+        Console.messages().write(
+            f"{error}{usage_hint(f'Usage:  buildkit-session {USAGE}', 'buildkit-session build')}\n"
+        )
+        return BAD_USAGE
     try:
         options = read_options(line, os.environ)
         _remove_old_id(options)
@@ -81,6 +93,19 @@ def run(line: CommandLine) -> int:
     from buildkit_session.cli import building  # noqa: PLC0415 - it loads the client, which help and mistakes do not need
 
     return building.run(options)
+
+
+def _check_values(line: CommandLine) -> None:
+    """Look at the values that docker takes for a part of the flag: one that is wrong is a typing error.
+
+    Raises:
+        InputError: one of them is.
+    """
+    from buildkit_session.request.shm_size import read_shm_size  # noqa: PLC0415 - --help does not need all this
+    from buildkit_session.request.ulimit import read_ulimits  # noqa: PLC0415
+
+    read_shm_size(line.last("shm-size"))
+    read_ulimits(line.all("ulimit"))
 
 
 def read_options(line: CommandLine, environ: Mapping[str, str]) -> BuildOptions:

@@ -11,30 +11,37 @@ import logging
 import os
 import time
 import traceback
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
 
-from buildkit_session import connect, output
+from buildkit_session import output
+from buildkit_session.build import BuildResult
 from buildkit_session.cli import exports, interruption
 from buildkit_session.cli.build_settings import read_settings
 from buildkit_session.cli.console import Console, StreamLostError
+from buildkit_session.cli.destination import Destination, find_destination
 from buildkit_session.cli.displays import choose_display, choose_mode
 from buildkit_session.cli.failure import FAILURE, SUCCESS, excerpts, exit_code, explain, report
 from buildkit_session.cli.interruption import SignalError
+from buildkit_session.cli.rawjson import warning_json
 from buildkit_session.engine.atomic_file import write_whole
-from buildkit_session.engine.events import Vertex
-from buildkit_session.engine.metadata_file import metadata, metadata_json
-from buildkit_session.errors import BuildError, InputError, SessionError
+from buildkit_session.engine.events import Vertex, VertexWarning
+from buildkit_session.engine.metadata_file import PROVENANCE, metadata, metadata_json, minimal_provenance
+from buildkit_session.errors import BuildError, InputError, SessionError, UnsupportedError
 from buildkit_session.services.docker_config import DockerConfig
+from buildkit_session.supervision import supervised
+from buildkit_session.truth import FALSE, TRUE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable
+    from collections.abc import AsyncIterable, Callable, Coroutine, Mapping
 
-    from buildkit_session.build import BuildResult
+    from buildkit_session.answer import CallAnswer
     from buildkit_session.cli.build import BuildOptions
     from buildkit_session.cli.display import Display
+    from buildkit_session.client import Client
     from buildkit_session.engine.events import ProgressEvent
 
 __all__ = ["run"]
@@ -49,12 +56,16 @@ def run(options: BuildOptions) -> int:
     if options.debug:
         logging.basicConfig(level=logging.DEBUG)
     try:
-        screen = _Screen(_display(options), Console.messages())
-    except InputError as error:
+        destination = find_destination(options.address, options.builder)
+        screen = _Screen(_display(options, destination), Console.messages(), destination)
+    except (InputError, UnsupportedError) as error:
         report(explain(error, debug=options.debug))
         return FAILURE
+    ends: Callable[[], Coroutine[Any, Any, BuildResult | CallAnswer]] = partial(
+        _ask if options.asks else _build, options, screen
+    )
     try:
-        result = interruption.run(lambda: _build(options, screen))
+        result = interruption.run(ends)
     except SignalError as error:
         return _on_interrupt(error, options, screen)
     except SessionError as error:
@@ -63,13 +74,13 @@ def run(options: BuildOptions) -> int:
         report(explain(error, debug=options.debug))
         return exit_code(error)
     screen.close(None)
-    return _deliver(result, options)
+    return _deliver(result, options, screen) if isinstance(result, BuildResult) else _answer(result, options)
 
 
 async def _build(options: BuildOptions, screen: _Screen) -> BuildResult:
     settings = await anyio.to_thread.run_sync(read_settings, options)
     async with (
-        connect(options.address, builder=options.builder, credentials=DockerConfig()) as client,
+        screen.destination.connect(credentials=DockerConfig()) as client,
         client.start(
             options.context,
             file=options.file,
@@ -79,12 +90,81 @@ async def _build(options: BuildOptions, screen: _Screen) -> BuildResult:
         ) as build,
     ):
         await screen.follow(build)
-        return await build.result()
+        result = await build.result()
+        screen.provenance = await _provenance(client, result, options)
+        return result
 
 
-def _display(options: BuildOptions) -> Display:
-    terminal = Console.messages().is_terminal
-    return choose_display(_mode(options), terminal=terminal, environ=os.environ, debug=options.debug)
+async def _provenance(client: Client, result: BuildResult, options: BuildOptions) -> Mapping[str, object]:
+    """What the metadata file says about how the build came about: ``BUILDX_METADATA_PROVENANCE`` says how much."""
+    mode = os.environ.get("BUILDX_METADATA_PROVENANCE", "").lower() or "min"
+    if options.metadata_file is None or not result.ref or mode in {"disabled", *FALSE}:
+        return {}
+    try:
+        found = await client.provenance(result.ref)
+    except UnsupportedError:
+        return {}
+    return {
+        f"{PROVENANCE}/{platform}" if platform else PROVENANCE: predicate
+        if mode == "max"
+        else minimal_provenance(predicate)
+        for platform, predicate in found.items()
+    }
+
+
+async def _ask(options: BuildOptions, screen: _Screen) -> CallAnswer:
+    """Ask the frontend something in place of a build."""
+    settings = await anyio.to_thread.run_sync(read_settings, options)
+    send, receive = anyio.create_memory_object_stream["ProgressEvent"](_EVENTS_PER_REPAINT)
+    answers: list[CallAnswer | SessionError] = []
+
+    async def ask(client: Client) -> None:
+        with send:
+            try:
+                answer = await client.call(
+                    options.context,
+                    call=options.call,
+                    file=options.file,
+                    on_event=send.send,
+                    proxies=settings.proxies,
+                    frontend_attrs=settings.frontend_attrs,
+                    **options.keywords,
+                )
+            except SessionError as error:
+                answers.append(error)
+            else:
+                answers.append(answer)
+
+    async with (
+        screen.destination.connect(credentials=DockerConfig()) as client,
+        supervised() as tasks,
+    ):
+        tasks.start_soon(ask, client)
+        with receive:
+            await screen.follow(receive)
+    if isinstance(answers[0], SessionError):
+        raise answers[0]
+    return answers[0]
+
+
+def _answer(answer: CallAnswer, options: BuildOptions) -> int:
+    Console.output().write(answer.text)
+    if answer.error:
+        report(answer.error)
+    if options.metadata_file is not None:
+        write_whole(options.metadata_file, metadata_json(metadata(answer.metadata)))
+    return answer.exit_code
+
+
+def _display(options: BuildOptions, destination: Destination) -> Display:
+    return choose_display(
+        _mode(options),
+        terminal=Console.messages().is_terminal,
+        environ=os.environ,
+        debug=options.debug,
+        builder=destination.name,
+        driver=destination.driver,
+    )
 
 
 def _mode(options: BuildOptions) -> str:
@@ -97,12 +177,15 @@ def _mode(options: BuildOptions) -> str:
 class _Screen:
     """A display and the stream it is shown on."""
 
-    def __init__(self, display: Display, console: Console) -> None:
+    def __init__(self, display: Display, console: Console, destination: Destination) -> None:
         self._display = display
+        self.destination = destination
         self._console = console
         self._lost: StreamLostError | None = None  # set by the task that repaints
         self._unseen = 0  # events taken in since the last repaint
         self.export_started = False
+        self.provenance: Mapping[str, object] = {}
+        self.warnings: list[VertexWarning] = []
 
     def close(self, failure: BuildError | None) -> None:
         """Show what is left."""
@@ -139,6 +222,8 @@ class _Screen:
         async for event in events:
             self._display.handle(event)
             self.export_started |= _is_start_of_export(event)
+            if isinstance(event, VertexWarning):
+                self.warnings.append(event)
             self._unseen += 1
             if self._unseen >= _EVENTS_PER_REPAINT:
                 await self._paint(painting)
@@ -185,9 +270,9 @@ def _partial_result(options: BuildOptions, screen: _Screen) -> str:
     return ""
 
 
-def _deliver(result: BuildResult, options: BuildOptions) -> int:
+def _deliver(result: BuildResult, options: BuildOptions, screen: _Screen) -> int:
     try:
-        _write_files(result, options)
+        _write_files(result, options, screen)
     except OSError as error:
         report(f"writing {error.filename}: {error.strerror}")
         return FAILURE
@@ -202,9 +287,16 @@ def _deliver(result: BuildResult, options: BuildOptions) -> int:
     return SUCCESS
 
 
-def _write_files(result: BuildResult, options: BuildOptions) -> None:
+def _write_files(result: BuildResult, options: BuildOptions, screen: _Screen) -> None:
     if options.iidfile is not None and result.image_id is not None:
         write_whole(options.iidfile, result.image_id.encode("ascii"))
     if options.metadata_file is not None:
-        ref = f"default/default/{result.ref}" if result.ref else ""
-        write_whole(options.metadata_file, metadata_json(metadata(result.metadata, ref=ref)))
+        warnings = [warning_json(warning) for warning in screen.warnings] if _wants_warnings() else []
+        to = screen.destination
+        ref = f"{to.name}/{to.node}/{result.ref}" if result.ref else ""
+        known = metadata(result.metadata, ref=ref, warnings=warnings)
+        write_whole(options.metadata_file, metadata_json(dict(sorted({**known, **screen.provenance}.items()))))
+
+
+def _wants_warnings() -> bool:
+    return os.environ.get("BUILDX_METADATA_WARNINGS") in TRUE

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from buildkit_session.errors import BuildError
     from buildkit_session.source import Position, SourceFile, SourceRange
 
-__all__ = ["RawJsonDisplay"]
+__all__ = ["RawJsonDisplay", "warning_json"]
 
 _Object: TypeAlias = dict[str, object]
 
@@ -60,7 +60,7 @@ class RawJsonDisplay(Display):
             case VertexLog():
                 self._add(2, _log(event))
             case VertexWarning():
-                self._add(3, _warning(event))
+                self._add(3, warning_json(event))
             case EngineText() | ImageId():
                 pass
             case _:
@@ -128,7 +128,8 @@ def _log(log: VertexLog) -> _Object:
     }
 
 
-def _warning(warning: VertexWarning) -> _Object:
+def warning_json(warning: VertexWarning) -> _Object:
+    """Return a warning in the form of this display."""
     return _without_empty(
         {
             "vertex": warning.vertex,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from buildkit_session.engine.build_log import BuildLog
 from buildkit_session.engine.faults import shortened
@@ -13,15 +13,9 @@ from buildkit_session.errors import BuildError
 
 if TYPE_CHECKING:
     from buildkit_session.engine.events import ProgressEvent
+    from buildkit_session.engine.json_stream import ByteSource
 
-__all__ = ["BuildStream", "ByteSource"]
-
-
-class ByteSource(Protocol):
-    """Where the bytes of the answer come from."""
-
-    async def receive(self) -> bytes:
-        """Return the next bytes, or ``b""`` at the proper end of the answer; raise if it was cut off."""
+__all__ = ["BuildStream"]
 
 
 class BuildStream:

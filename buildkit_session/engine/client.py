@@ -1,10 +1,11 @@
-"""What a Docker Engine is asked by HTTP: ping, version negotiation, ``POST /build`` and its cancellation.
+"""What a Docker Engine is asked by HTTP: ping, version negotiation, ``POST /build`` and its cancellation, other calls.
 
 Source: moby/moby:api/swagger.yaml, moby/moby:client/ping.go, moby/moby:api/server/router/build/build_routes.go.
 """
 
 from __future__ import annotations
 
+import json
 from contextlib import asynccontextmanager, closing, suppress
 from typing import TYPE_CHECKING, Final, Self
 
@@ -13,11 +14,12 @@ import anyio
 from buildkit_session.engine.build_stream import BuildStream
 from buildkit_session.engine.exchange import base_path
 from buildkit_session.engine.info import EngineInfo
+from buildkit_session.engine.json_values import as_object
 from buildkit_session.engine.ping import ping
-from buildkit_session.errors import EngineUnreachable, LocalProtocolError, SessionError
+from buildkit_session.errors import EngineError, EngineUnreachable, LocalProtocolError, SessionError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterable, AsyncIterator, Mapping
     from types import TracebackType
 
     from buildkit_session.engine.address import Endpoint
@@ -130,6 +132,42 @@ class EngineClient:
         with closing(answer):
             if answer.status != 200:
                 raise await answer.refusal()
+
+    async def send(
+        self,
+        method: str,
+        name: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | AsyncIterable[bytes] = b"",
+    ) -> RestAnswer:
+        """Make a call that may take long, and wait for the head of its answer, which the caller closes.
+
+        Args:
+            method: such as ``POST``.
+            name: the path below the version, such as ``/images/load``.
+            query: names and values.
+            headers: further header fields.
+            body: a tar archive, whole or in pieces.
+        """
+        return await self._http().send(method, await self.path(name), query or "", body, headers=headers)
+
+    async def get(self, name: str, *, headers: Mapping[str, str] | None = None) -> Mapping[str, object]:
+        """Make a short call for an object; names and arguments as for :meth:`send`.
+
+        Raises:
+            EngineError: the Engine refused, or the answer is no JSON object.
+        """
+        answer = await self._http().call("GET", await self.path(name), headers=headers)
+        with closing(answer):
+            if answer.status != 200:
+                raise await answer.refusal()
+            body = await answer.read_all()
+        try:
+            return as_object(json.loads(body))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise EngineError(f"the Engine at {self.endpoint} answered GET {name} without a JSON object") from error
 
     async def _abandon(self, build_id: str) -> None:
         # The closed connection tells the Engine already; this also reaches one behind a proxy that keeps it open.

@@ -1,4 +1,4 @@
-"""A stream of JSON objects, as the Engine answers ``/build``: bytes in any pieces, whole objects out.
+"""A stream of JSON objects, as the Engine answers what takes long: bytes in any pieces, whole objects out.
 
 The Engine writes each object on a line of its own that ends in CRLF and never inside an object, so a line is
 complete when its newline is there and every byte is looked at once. Objects that share a line are accepted too.
@@ -10,16 +10,27 @@ from __future__ import annotations
 
 import json
 import re
+from typing import TYPE_CHECKING, Protocol
 
 from buildkit_session.errors import ConnectionClosed, RemoteProtocolError
 
-__all__ = ["JsonStream"]
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["ByteSource", "JsonStream", "read_objects"]
 
 _DECODER = json.JSONDecoder()
 _BLANKS = re.compile(r"[ \t\r]*")
 
 # A progress object wraps one gRPC message of at most 16 MiB (BuildKit's own limit) in base64: 21.4 MiB.
 MAX_OBJECT = 32 * 1024 * 1024
+
+
+class ByteSource(Protocol):
+    """Where the bytes of the answer come from."""
+
+    async def receive(self) -> bytes:
+        """Return the next bytes, or ``b""`` at the proper end of the answer; raise if it was cut off."""
 
 
 class JsonStream:
@@ -74,6 +85,21 @@ class JsonStream:
         except (ValueError, RecursionError) as exc:  # also numbers too long for int(), and nesting too deep
             msg = f"the Engine sent something that is not JSON: {line[:200]!r}"
             raise RemoteProtocolError(msg) from exc
+
+
+async def read_objects(source: ByteSource, take: Callable[[dict[str, object]], Awaitable[None]]) -> None:
+    """Read all objects of an answer, and hand them over one by one; what ``take`` raises ends that.
+
+    Raises:
+        RemoteProtocolError: something else than JSON arrived.
+        ConnectionClosed: the answer was cut off.
+    """
+    stream = JsonStream()
+    while data := await source.receive():
+        for entry in stream.feed(data):
+            await take(entry)
+    for entry in stream.close():
+        await take(entry)
 
 
 def _values(line: str) -> list[object]:

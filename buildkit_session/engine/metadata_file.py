@@ -20,6 +20,8 @@ CONFIG_DIGEST: Final = "containerimage.config.digest"
 
 BUILD_REF: Final = "buildx.build.ref"
 WARNINGS: Final = "buildx.build.warnings"
+PROVENANCE: Final = "buildx.build.provenance"
+"""Followed by a slash and the platform in a build for several."""
 
 PLAIN_JSON: Final = "result.json"
 """The one key whose value is JSON without base64: it is metadata of a call's result."""

@@ -22,7 +22,7 @@ from buildkit_session.engine.faults import broken_off, error_text, shortened, un
 from buildkit_session.errors import ConnectionClosed, EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import AsyncIterable, Iterator, Mapping
 
     from aiohttp.client_reqrep import ClientRequest
     from aiohttp.tracing import Trace
@@ -33,6 +33,8 @@ __all__ = ["Rest", "RestAnswer"]
 
 # The body of an error answer that is read, in bytes.
 _MAX_ERROR_BODY: Final = 64 * 1024
+# That of a short call.
+_MAX_BODY: Final = 4 * 1024 * 1024
 
 
 class Rest:
@@ -61,14 +63,23 @@ class Rest:
         """Close what is open."""
         await self._http.close()
 
-    async def send(self, method: str, path: str, query: Mapping[str, str] | str = "", body: bytes = b"") -> RestAnswer:
+    async def send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | str = "",
+        body: bytes | AsyncIterable[bytes] = b"",
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> RestAnswer:
         """Send a request and wait for the head of its answer, for ever.
 
         Args:
             method: such as ``POST``.
             path: the full path.
             query: encoded, or names and values.
-            body: a tar archive, or nothing.
+            body: a tar archive, whole or in pieces, or nothing.
+            headers: further header fields.
 
         Raises: as :func:`translated_faults`.
         """
@@ -77,17 +88,25 @@ class Rest:
             f"{_origin(self._endpoint)}{path}?{encoded}" if encoded else f"{_origin(self._endpoint)}{path}",
             encoded=True,
         )
-        headers = {"Content-Type": "application/x-tar"} if body else {}
-        data = BytesIO(body) if body else None  # aiohttp writes a stream piece by piece, bytes at one go
+        fields = {**({"Content-Type": "application/x-tar"} if body else {}), **(headers or {})}
+        # aiohttp writes a stream piece by piece, bytes at one go.
+        data = (BytesIO(body) if body else None) if isinstance(body, bytes) else body
         with translated_faults(self._endpoint):
             # A redirect would lead away from the address that the user chose.
-            response = await self._http.request(method, url, data=data, headers=headers, allow_redirects=False)
+            response = await self._http.request(method, url, data=data, headers=fields, allow_redirects=False)
         return RestAnswer(response, self._endpoint, self._timeout)
 
-    async def call(self, method: str, path: str, query: Mapping[str, str] | str = "") -> RestAnswer:
+    async def call(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | str = "",
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> RestAnswer:
         """Send a short request; as :meth:`send`, but with a limit to the time it takes."""
         with translated_faults(self._endpoint), anyio.fail_after(self._timeout + lead_time(self._endpoint)):
-            return await self.send(method, path, query)
+            return await self.send(method, path, query, headers=headers)
 
 
 class RestAnswer:
@@ -111,6 +130,19 @@ class RestAnswer:
             msg = f"the Engine at {self._endpoint} closed the connection without an end mark in its answer"
             raise ConnectionClosed(msg)
         return data
+
+    async def read_all(self) -> bytes:
+        """Return the whole body of the answer to a short call.
+
+        Raises:
+            EngineError: it is too long for one.
+        """
+        with translated_faults(self._endpoint), anyio.fail_after(self._timeout):
+            body = await _read_at_most(self._response.content, _MAX_BODY)
+        if len(body) >= _MAX_BODY:
+            call = f"{self._response.method} {self._response.url.path}"
+            raise EngineError(f"the Engine at {self._endpoint} answered {call} with {len(body)} bytes or more")
+        return body
 
     async def refusal(self) -> EngineError:
         """Make the error for this answer out of the text in its body."""

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final, Self
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 import anyio
 
@@ -23,7 +23,7 @@ from buildkit_session.errors import RemoteProtocolError, RpcError, SessionError
 from buildkit_session.supervision import supervised
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from buildkit_session.engine.events import ProgressEvent
     from buildkit_session.grpc.outgoing_call import OutgoingCall
     from buildkit_session.messages.moby.buildkit import v1
+
+    Afterwards: TypeAlias = Callable[[Mapping[str, str]], Awaitable[Mapping[str, str]]]
+    """What follows the daemon's part of a build."""
 
 __all__ = ["SolveStream", "solving"]
 
@@ -57,12 +60,17 @@ class SolveStream:
     A cancelled ``__anext__`` loses no event.
     """
 
-    def __init__(self, received: MemoryObjectReceiveStream[list[ProgressEvent]]) -> None:
+    def __init__(
+        self,
+        received: MemoryObjectReceiveStream[Sequence[ProgressEvent]],
+        told: MemoryObjectSendStream[Sequence[ProgressEvent]],
+    ) -> None:
         self._received = received
+        self._told = told  # what this side reports
         self._events: deque[ProgressEvent] = deque()
         self._log = BuildLog()
         self._solved = anyio.Event()
-        self._response: v1.SolveResponse | None = None
+        self._response: Mapping[str, str] = {}
         self._error: SessionError | None = None  # how Solve failed
         self._fault: RemoteProtocolError | None = None  # what was wrong about the progress
         self._wait = anyio.CancelScope()  # the current wait for progress
@@ -75,7 +83,7 @@ class SolveStream:
     @property
     def exporter_response(self) -> Mapping[str, str]:
         """What the exporters have reported, such as ``containerimage.digest``; empty until the build has succeeded."""
-        return self._response.exporter_response if self._response is not None else {}
+        return self._response
 
     def __aiter__(self) -> Self:
         return self
@@ -98,7 +106,12 @@ class SolveStream:
         if not self._solved.is_set():
             self._end(error)
 
-    def _take(self, events: list[ProgressEvent]) -> None:
+    async def tell(self, events: Sequence[ProgressEvent]) -> None:
+        """Report what this side does for the build, among what the daemon reports. Waits while nobody reads."""
+        with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):  # nobody listens any more
+            await self._told.send(events)
+
+    def _take(self, events: Sequence[ProgressEvent]) -> None:
         self._log.feed(events)
         self._events += events
 
@@ -107,9 +120,10 @@ class SolveStream:
 
     # -- the tasks of solving() --
 
-    async def _solve(self, control: Control, request: v1.SolveRequest) -> None:
+    async def _solve(self, control: Control, request: v1.SolveRequest, afterwards: Afterwards | None) -> None:
         try:
-            self._response = await control.solve(request)
+            response: Mapping[str, str] = (await control.solve(request)).exporter_response
+            self._response = await afterwards(response) if afterwards is not None else response
         except SessionError as error:
             self._end(error)
         else:
@@ -119,9 +133,10 @@ class SolveStream:
         if not self._solved.is_set():
             self._error = error
             self._solved.set()
+            self._told.close()
             self._wait.deadline = self._patience()
 
-    async def _follow(self, control: Control, ref: str, send: MemoryObjectSendStream[list[ProgressEvent]]) -> None:
+    async def _follow(self, control: Control, ref: str, send: MemoryObjectSendStream[Sequence[ProgressEvent]]) -> None:
         with send:
             try:
                 async with control.status(ref) as call:
@@ -146,18 +161,23 @@ class SolveStream:
 
 
 @asynccontextmanager
-async def solving(control: Control, request: v1.SolveRequest) -> AsyncIterator[SolveStream]:
+async def solving(
+    control: Control, request: v1.SolveRequest, *, afterwards: Afterwards | None = None
+) -> AsyncIterator[SolveStream]:
     """Start a build and follow it. Leaving the block before it has ended cancels it in the daemon.
 
     Args:
         control: the daemon. The session that the request names may be registered before or after this.
         request: the build, with a ``ref`` of its own.
+        afterwards: what is left to do before the build counts as ended, when the daemon has done its part; given what
+            the exporters reported, it says what they shall have reported. It may raise any SessionError.
     """
-    send, receive = anyio.create_memory_object_stream["list[ProgressEvent]"](BACKLOG)
-    stream = SolveStream(receive)
-    with receive:
+    send, receive = anyio.create_memory_object_stream["Sequence[ProgressEvent]"](BACKLOG)
+    told = send.clone()
+    stream = SolveStream(receive, told)
+    with receive, told:
         async with supervised() as tasks:
-            tasks.start_soon(stream._solve, control, request)
+            tasks.start_soon(stream._solve, control, request, afterwards)
             tasks.start_soon(stream._follow, control, request.ref, send)
             yield stream
             tasks.cancel_scope.cancel()

@@ -9,7 +9,6 @@ import math
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from anyio import current_time
-from anyio.lowlevel import checkpoint
 
 from buildkit_session.errors import RpcError, StreamReset
 from buildkit_session.grpc.message_stream import MessageStream
@@ -98,13 +97,10 @@ class OutgoingCall(MessageStream[Response, Request], Generic[Request, Response])
             RpcError: the server has ended the call, with this status.
             ConnectionClosed: the connection ended.
         """
-        if self._stream.ended:
-            await checkpoint()
-        else:
-            try:
-                await super().send_many(messages)
-            except StreamReset as reset:
-                raise self._status_of(reset) from reset
+        try:
+            await super().send_many(messages)
+        except StreamReset as reset:
+            raise self._status_of(reset) from reset
         if self._stream.ended:
             self._raise_for_status()
 

@@ -105,8 +105,6 @@ class ClientCore(Core):
                 super()._translate(event, arrived)
 
     def _headers_received(self, stream_id: int, headers: Headers, arrived: _Arrived, *, is_last: bool) -> None:
-        if stream_id not in self._alive:
-            return
         first = stream_id not in self._answered
         if (response_fault if first else trailers_fault)(headers) is not None:
             self._refuse(stream_id, arrived, is_last=is_last)

@@ -25,6 +25,7 @@ __all__ = [
     "check_for_engine",
     "default_outputs",
     "for_engine_build",
+    "loads_elsewhere",
     "pushes",
     "read_outputs",
     "require_one_stdout",
@@ -134,6 +135,11 @@ def pushes(out: Output) -> bool:
     return isinstance(out, ImageOutput) and out.exporter[1].get("push") in TRUE
 
 
+def loads_elsewhere(out: Output, *, docker_driver: bool) -> bool:
+    """Whether the image must travel from the daemon to the Engine that loads it."""
+    return isinstance(out, DockerOutput) and out.loads and not (docker_driver and out.context is None)
+
+
 def check_for_engine(outputs: Iterable[Output], *, multi_platform: bool) -> None:
     """Refuse what the builder of an Engine cannot do with images, before it is asked.
 
@@ -183,9 +189,9 @@ def _for_engine_build(out: Output) -> EngineOutput:
         raise UnsupportedError("pushing the image is not supported yet; build it, then push it with the Engine")
     if isinstance(out, EngineOutput):
         return out
-    if isinstance(out, DockerOutput) and out.loads:
+    if isinstance(out, DockerOutput) and out.loads and out.context is None:
         return ImageOutput(attrs=out.attrs)
-    kind = "docker with dest" if isinstance(out, DockerOutput) else out.exporter[0]
+    kind = "docker with dest or context" if isinstance(out, DockerOutput) else out.exporter[0]
     raise UnsupportedError(f"output type {kind} is not supported on this API of the Engine; use local, tar or image")
 
 

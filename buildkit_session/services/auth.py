@@ -113,7 +113,7 @@ class Auth:
         )
 
     async def _credentials(self, request: CredentialsRequest) -> CredentialsResponse:
-        found = await self._find(request.host)
+        found = await self.find(request.host)
         if found is None:
             return CredentialsResponse()
         log.debug("> credentials for %r", request.host)
@@ -125,7 +125,7 @@ class Auth:
         wanted = TokenRequest(
             request.host, request.realm, request.service, tuple(request.scopes), request.client_id or CLIENT_ID
         )
-        token = await tokens.client.fetch(wanted, await self._find(request.host))
+        token = await tokens.client.fetch(wanted, await self.find(request.host))
         log.debug("> token for %r, %d s", request.host, token.life)
         # No time of issue: the daemon would compare it with a clock of its own.
         return FetchTokenResponse(token=token.text, expires_in=token.life)
@@ -149,13 +149,18 @@ class Auth:
 
     async def _has_secret(self, host: str) -> bool:
         # A ready token counts as well: it must not be shared with those who have nothing.
-        found = await self._find(host)
+        found = await self.find(host)
         return found is not None and found.any
 
     def _is_served(self, host: str) -> bool:
         return self._hosts is None or host in self._hosts
 
-    async def _find(self, host: str) -> Credentials | None:
+    async def find(self, host: str, /) -> Credentials | None:
+        """See :class:`CredentialSource`; nothing for hosts that are not answered for.
+
+        Raises:
+            SessionError: the source failed.
+        """
         if not self._is_served(host):
             return None
         try:

@@ -31,7 +31,8 @@ from buildkit_session.services.placement import PlacementMode, place
 from buildkit_session.services.writers import AnyWriter, Feed, FileFeed, feed_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
 
     from buildkit_session.fsutil.content import Piece
     from buildkit_session.fsutil.disk import Written
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from buildkit_session.messages.fsutil.types import Packet
     from buildkit_session.messages.moby.filesync.v1 import BytesMessage
 
-__all__ = ["DirectoryTarget", "FileTarget", "ListingTarget", "StreamTarget"]
+__all__ = ["DirectoryTarget", "FeedTarget", "FileTarget", "ListingTarget", "StreamTarget"]
 
 READER_POLL: Final = 0.1
 """Seconds between looks for the reader of a pipe."""
@@ -188,6 +189,28 @@ class StreamTarget(_Target):
         """See :class:`~buildkit_session.services.filesend.Target`."""
         with self._stream():
             await _copy(call, self._feed, self._quota)
+
+
+class FeedTarget(_Target):
+    """Receives one file into what is opened when the file begins, and closed when its stream has ended in any way.
+
+    Args:
+        open_feed: gives the feed; what the block does after a ``flush`` is done when the file is complete.
+        limits: as for :class:`StreamTarget`.
+    """
+
+    codecs = _BYTES
+
+    def __init__(self, open_feed: Callable[[], AbstractAsyncContextManager[Feed]], limits: Limits = UNLIMITED) -> None:
+        super().__init__()
+        self._open_feed = open_feed
+        self._quota = Quota(limits)
+
+    async def receive(self, call: Call[BytesMessage, Any]) -> None:
+        """See :class:`~buildkit_session.services.filesend.Target`."""
+        with self._stream():
+            async with self._open_feed() as feed:
+                await _copy(call, feed, self._quota)
 
 
 class FileTarget(_Target):

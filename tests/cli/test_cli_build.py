@@ -78,7 +78,7 @@ def test_files_go_to_a_directory(daemon: Daemon, context: Path, tmp_path: Path) 
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["greeting"]
     assert (tmp_path / "out" / "greeting").read_text() == "hello world\n"
     lines = done.stderr.decode().splitlines()
-    assert lines[0] == "#0 building with buildkit-session using docker driver"
+    assert lines[0] == '#0 building with "default" instance using docker driver'
     # Which vertex comes first is the daemon's choice.
     assert any(line.endswith(" [internal] load build definition from Dockerfile") for line in lines)
 

@@ -121,7 +121,7 @@ def test_the_environment_has_a_default_platform() -> None:
 
 
 def test_an_unknown_network_is_refused() -> None:
-    with pytest.raises(InputError, match="network mode 'foo' is not supported"):
+    with pytest.raises(InputError, match='network mode "foo" not supported'):
         options("--network=foo")
 
 

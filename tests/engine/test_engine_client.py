@@ -154,6 +154,15 @@ async def test_ping(daemon: Daemon) -> None:
         assert await client.path("/session") == f"/v{info.api_version}/session"
 
 
+async def test_an_object(daemon: Daemon) -> None:
+    """A short call gives what the Engine says; what it refuses is an error with its words."""
+    async with _client(daemon) as client:
+        assert (await client.get("/info"))["ServerVersion"] == daemon.version
+        with pytest.raises(EngineError, match=r"No such image: nothing") as caught:
+            await client.get("/images/nothing/json")
+    assert caught.value.status == 404
+
+
 async def test_build(daemon: Daemon) -> None:
     """A build that succeeds ends the iteration, with the image among the events."""
     async with _client(daemon) as client:
@@ -535,6 +544,23 @@ async def test_unknown_status() -> None:
             await _follow(client, _params())
 
     assert caught.value.status == 202
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [(b"", "without a JSON object"), (b"[]", "without a JSON object"), (b" " * (4 << 20), "bytes or more")],
+)
+async def test_no_object(body: bytes, why: str) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    async with _scripted({"GET /v1.47/info": answer}) as (_, client):
+        with pytest.raises(EngineError, match=rf"answered GET .*/info .*{why}"):
+            await client.get("/info")
+
+
+async def test_further_fields() -> None:
+    async with _scripted({"GET /v1.47/info": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"}) as (engine, client):
+        await client.get("/info", headers={"X-Registry-Auth": "e30="})
+    assert b"\r\nX-Registry-Auth: e30=\r\n" in engine.requests[-1]
 
 
 # Cancelling

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildkit_session.engine.json_stream import JsonStream
+from buildkit_session.engine.json_stream import JsonStream, read_objects
 from buildkit_session.errors import ConnectionClosed, RemoteProtocolError
 
 OBJECTS = [{"a": 1}, {"s": "line\nbreak \u20ac \U0001f433"}, {}, {"deep": [{"x": None}]}]
@@ -97,3 +97,25 @@ def test_any_bytes(data: bytes) -> None:
         _parse([data])
     except (RemoteProtocolError, ConnectionClosed):
         return
+
+
+@pytest.mark.anyio
+async def test_reading_all_of_an_answer() -> None:
+    """Objects are handed over as they arrive; what is made of them may end the reading."""
+    pieces = [STREAM[:10], STREAM[10:], b'{"last": 1}', b""]
+    taken: list[dict[str, object]] = []
+
+    class Source:
+        async def receive(self) -> bytes:
+            return pieces.pop(0)
+
+    async def take(entry: dict[str, object]) -> None:
+        if "a" in entry and not taken:
+            assert len(pieces) == 3
+        taken.append(entry)
+        if "last" in entry:
+            raise ConnectionClosed("enough")
+
+    with pytest.raises(ConnectionClosed, match="enough"):
+        await read_objects(Source(), take)
+    assert taken == [*OBJECTS, {"last": 1}]

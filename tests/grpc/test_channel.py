@@ -452,6 +452,17 @@ async def test_sending_after_a_failure() -> None:
             await call.recv()
 
 
+async def test_sending_to_an_error_page() -> None:
+    async with scripted() as server, call_of(Channel(server.connection)) as call:
+        await server.asked(1)
+        await server.write(headers(1, [(b":status", b"503"), (b"grpc-status", b"0")], end=True))
+        await server.ping()
+        with pytest.raises(RpcError, match="HTTP status 503") as caught:
+            await call.send(b"x")
+
+    assert caught.value.code == Status.UNAVAILABLE
+
+
 async def test_sending_while_the_server_fails() -> None:
     """Who waits for room is woken."""
     async with scripted() as server, call_of(Channel(server.connection)) as call, anyio.create_task_group() as tasks:

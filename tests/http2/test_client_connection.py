@@ -133,17 +133,33 @@ async def test_no_room_at_all() -> None:
 
 
 async def test_who_waits_is_not_woken_for_nothing() -> None:
-    """CL-08: traffic of other streams costs those in line nothing."""
+    """CL-08: traffic of other streams costs those in line nothing, and only the first looks whether there is room."""
     async with scripted(ONE_STREAM) as server, anyio.create_task_group() as tasks:
         stream = await ask(server.connection)
-        tasks.start_soon(server.connection.open, request())
+        for _ in range(3):
+            tasks.start_soon(server.connection.open, request())
         await wait_all_tasks_blocked()
         [waiter] = server.connection._room._waiters
         await server.write(headers(stream.id, OK), *[message(stream.id, b"x")] * 100)
         await server.ping()
         assert list(server.connection._room._waiters) == [waiter]
         assert not waiter.done()
+        tasks.cancel_scope.cancel()
+
+
+async def test_nobody_jumps_the_line() -> None:
+    """Not even in the moment in which there is room, and the first in line has not run yet."""
+    async with scripted(ONE_STREAM) as server, anyio.create_task_group() as tasks:
+        stream = await ask(server.connection)
+        tasks.start_soon(server.connection.open, request(b"/first"))
+        await wait_all_tasks_blocked()
         stream.reset(CANCEL)
+        tasks.start_soon(server.connection.open, request(b"/second"))
+        with anyio.move_on_after(0):
+            await server.connection.open(request(b"/jumped"))
+
+        assert (b":path", b"/first") in (await server.asked(3)).headers
+        tasks.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("place", [0, 1], ids=["first", "second"])

@@ -107,7 +107,7 @@ def test_only_what_is_used_is_loaded() -> None:
             "--no-cache and --no-cache-filter cannot currently be used together",
         ),
         ({"push": True}, "tag is needed when pushing"),
-        ({"network": "bridge"}, "network mode 'bridge' is not supported"),
+        ({"network": "bridge"}, 'network mode "bridge" not supported'),
         ({"target": 3}, "target must be a text"),
         ({"cgroup_parent": 3}, "cgroup_parent must be a text"),
         ({"call": 3}, "call must be a text"),

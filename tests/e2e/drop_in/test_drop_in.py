@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import pytest
 from drop_in_cases import CASES, Aspect, Case, Kind
 from drop_in_contexts import CONTEXTS, lay, packed
-from drop_in_runs import Client, Peer, Surroundings, differences, observe
+from drop_in_runs import Attempt, Client, Peer, Surroundings, differences, observe
 
 from buildkit_session.testing.companion import companion
 from buildkit_session.testing.isolated import free_port
@@ -200,7 +200,7 @@ def test_the_same_command_line_does_the_same(
     case: Case, kind: Kind, peer: Peer, surroundings: Surroundings, tmp_path: Path
 ) -> None:
     """First the reference client does what the case says; then ours does what the reference client did."""
-    theirs = observe(case, "theirs", peer, surroundings, tmp_path / "theirs")
+    theirs = observe(Attempt(case, "theirs", peer, surroundings, tmp_path / "theirs/work"))
     assert not (unexpected := _expected(case, theirs)), f"{unexpected}\n{theirs['stderr']}"
-    ours = observe(case, "ours", peer, surroundings, tmp_path / "ours")
+    ours = observe(Attempt(case, "ours", peer, surroundings, tmp_path / "ours/work"))
     assert not (found := differences(case, theirs, ours)), f"{found}\n{ours['stderr']}"
