@@ -11,12 +11,17 @@ import pytest
 from anyio import to_thread
 
 import buildkit_session as bk
+from buildkit_session.engine.contexts import find_endpoint
+from buildkit_session.engine.daemon import Daemon
+from buildkit_session.messages.moby.buildkit.v1 import BuildHistoryRequest
+from buildkit_session.testing import start_daemon
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from buildkit_session.testing import Buildkitd, Daemon
+    from buildkit_session.testing import Buildkitd
+    from buildkit_session.testing import Daemon as Started
 
 pytestmark = pytest.mark.anyio
 
@@ -30,13 +35,13 @@ def write_context(folder: Path) -> Path:
 
 
 @pytest.fixture
-async def client(daemon: Daemon) -> AsyncIterator[bk.Client]:
+async def client(daemon: Started) -> AsyncIterator[bk.Client]:
     async with bk.connect(daemon.address) as made:
         yield made
 
 
 @pytest.fixture
-async def remembering(c8d_daemon: Daemon) -> AsyncIterator[bk.Client]:
+async def remembering(c8d_daemon: Started) -> AsyncIterator[bk.Client]:
     """A client of a daemon with a history, whichever the others are."""
     async with bk.connect(c8d_daemon.address) as made:
         yield made
@@ -79,7 +84,7 @@ async def test_what_a_build_leaves_in_the_cache(client: bk.Client, tmp_path: Pat
     assert left == (known | {record.id for record in made}) - {larger.id}
 
 
-async def test_limits_that_the_daemon_does_not_know(client: bk.Client, daemon: Daemon, tmp_path: Path) -> None:
+async def test_limits_that_the_daemon_does_not_know(client: bk.Client, daemon: Started, tmp_path: Path) -> None:
     """An old daemon would pass over them, and remove everything."""
     await client.build(write_context(tmp_path), outputs="type=cacheonly")
     before = {record.id for record in await client.disk_usage()}
@@ -135,6 +140,21 @@ async def test_builds_are_forgotten(remembering: bk.Client, tmp_path: Path) -> N
     await remembering.remove_history(kept)
 
 
+async def test_a_record_that_is_only_marked_as_deleted(remembering: bk.Client, tmp_path: Path) -> None:
+    """BuildKit 0.20 to 0.28 would die of a filter or a limit now (moby/buildkit#6598); it gets neither."""
+    with start_daemon("newest") as daemon:
+        async with bk.connect(daemon.address) as client:
+            kept, gone = [await build(client, write_context(tmp_path)) for _ in range(2)]
+            async with Daemon(find_endpoint(daemon.address)).link() as link:
+                request = BuildHistoryRequest(ref=gone, early_exit=True)
+                async with link.control.listen_build_history(request) as call:
+                    assert await call.recv() is not None
+            await client.remove_history(gone)
+            found = await client.history(filters=["status=completed"], limit=2)
+            assert [record.ref for record in found] == [kept]
+            await client.build(tmp_path, outputs="type=cacheonly")
+
+
 async def test_builds_are_pinned(remembering: bk.Client, tmp_path: Path) -> None:
     ref = await build(remembering, write_context(tmp_path))
     for pinned in (True, False):
@@ -166,7 +186,7 @@ async def test_a_running_build_can_be_followed(remembering: bk.Client, tmp_path:
     assert [one.state for one in canceled] in ([bk.BuildState.CANCELED], [bk.BuildState.RUNNING])
 
 
-async def test_a_daemon_without_a_history(daemon: Daemon) -> None:
+async def test_a_daemon_without_a_history(daemon: Started) -> None:
     if not daemon.version.startswith("20.10"):
         pytest.skip("it has one")
     async with bk.connect(daemon.address) as client:
@@ -179,7 +199,7 @@ async def test_a_daemon_without_a_history(daemon: Daemon) -> None:
             await client.remove_history("x")
 
 
-async def test_the_way_without_the_api(daemon: Daemon) -> None:
+async def test_the_way_without_the_api(daemon: Started) -> None:
     async with bk.connect(daemon.address, way="build") as client:
         with pytest.raises(bk.UnsupportedError, match="BuildKit's own API is needed"):
             await client.disk_usage()
