@@ -85,15 +85,20 @@ class Listing:
     def _field(self, found: re.Match[str], row: Mapping[str, object]) -> str:
         name = found[2]
         if not name:
-            return go_json(row)
+            return _json(row)
         if name not in self.titles:
             raise InputError(f"there is no field {name}; use one of {', '.join(self.titles)}")
-        return go_json(row[name]) if found[1] else _spelled(row[name])
+        return _json(row[name]) if found[1] else _spelled(row[name])
 
 
 def go_json(value: object) -> str:
     """Spell a value as Go's encoder does, in one line."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).translate(_ESCAPED)
+    return _json(value).translate(_ESCAPED)
+
+
+def _json(value: object) -> str:
+    """The same as templates do, which escape nothing for web pages."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def _spelled(value: object) -> str:

@@ -2,6 +2,10 @@
 
 A daemon keeps the last fifty builds for two days, unless it is told otherwise, and what is pinned for longer.
 
+It is asked for all of them each time, and what is not wanted is left out here. For BuildKit 0.20 to 0.28 every other
+question is dangerous. A build that was asked for by its id cannot be deleted any more, it is only marked; and the next
+listing with a filter or a limit ends the whole daemon with a panic (moby/buildkit#6598).
+
 Source: moby/buildkit:solver/llbsolver/history.go, control/control.go (ListenBuildHistory, UpdateBuildHistory, Status).
 """
 
@@ -71,10 +75,8 @@ class History:
         read_history_filters(texts, now=0)
         if limit is not None and limit < 1:
             raise InputError(f"limit must be a number of builds from 1 on, not {limit}")
-        # With filters the daemon would count builds that are not meant.
-        request = v1.BuildHistoryRequest(active_only=active_only, early_exit=True, limit=0 if texts else limit or 0)
         async with self._daemon.link() as link:
-            found = await self._listen(link.control, request)
+            found = await self._listen(link.control, active_only=active_only)
         meant = read_history_filters(texts, now=found.now)
         return Remembered([record for record in found.records if meant(record)][:limit], found.now)
 
@@ -109,11 +111,10 @@ class History:
             raise _no_record(ref)
 
     async def _refs(self, link: Link) -> set[str]:
-        # All of them, as asking for one alone would keep others from deleting it meanwhile.
-        found = await self._listen(link.control, v1.BuildHistoryRequest(early_exit=True))
-        return {record.ref for record in found.records}
+        return {record.ref for record in (await self._listen(link.control)).records}
 
-    async def _listen(self, control: Control, request: v1.BuildHistoryRequest) -> Remembered:
+    async def _listen(self, control: Control, *, active_only: bool = False) -> Remembered:
+        request = v1.BuildHistoryRequest(active_only=active_only, early_exit=True)
         async with self._known(), control.listen_build_history(request) as call:
             said = (await call.headers()).get(_NOW)
             found = {}  # a build that ends meanwhile comes twice

@@ -1,7 +1,8 @@
 """Which builds of a history are meant: ``status=error``, ``ref=abc``, ``startedAt>24h``, ``duration<=90s``.
 
 The filters are those of ``docker buildx history ls``; all of them must hold. They are judged here: daemons have
-learned to do it in BuildKit 0.20, and pass over those that run.
+learned to do it in BuildKit 0.20, pass over those that run, and may die of it: see
+:mod:`~buildkit_session.engine.history`.
 
 Source: docker/buildx:commands/history/utils.go (dockerFiltersToBuildkit).
 """

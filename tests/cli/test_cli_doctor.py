@@ -46,7 +46,7 @@ def answering(place: Path, answer: bytes) -> Iterator[str]:
 
 
 def findings(*words: str, code: int, **variables: str) -> dict[str, tuple[str, str, str]]:
-    done = run(*words, "doctor", "--format=json", **variables)
+    done = run(*words, "doctor", "--format=json", cwd=None, **variables)
     assert (done.returncode, done.stderr) == (code, "")
     return {found["subject"]: (found["level"], found["text"], found["advice"]) for found in json.loads(done.stdout)}
 
@@ -84,7 +84,7 @@ def test_no_daemon_that_builds(answer: bytes, text: str, tmp_path: Path, home: d
 def test_helpers_that_are_missing(tmp_path: Path, home: dict[str, str]) -> None:
     config = {"credsStore": "nope", "credHelpers": {"ghcr.io": "../x"}, "auths": {"a.example": {"auth": "c2VjcmV0"}}}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    done = run("doctor", DOCKER_CONFIG=str(tmp_path), **home)
+    done = run("doctor", cwd=None, DOCKER_CONFIG=str(tmp_path), **home)
     assert (
         f"docker-credential-nope is not installed, but {tmp_path}/config.json names it for all registries"
         in done.stdout
@@ -137,7 +137,7 @@ def test_the_builder_of_buildx(tmp_path: Path, home: dict[str, str]) -> None:
 
 
 def test_the_text_says_how_many(home: dict[str, str]) -> None:
-    done = run("-H", "nonsense", "doctor", **home)
+    done = run("-H", "nonsense", "doctor", cwd=None, **home)
     assert done.returncode == 1
     assert done.stdout.startswith("broken   address ")
     assert done.stdout.splitlines()[-1] == "1 ok, 1 limited, 1 broken"

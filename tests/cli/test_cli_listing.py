@@ -36,7 +36,7 @@ def shown(form: str) -> str:
         ("json", '{"id":"a\\u0026b","n":1}\n{"id":"c","n":2}\n'),
         ("{{.ID}}", "a&b\nc\n"),
         ("{{.Parents}} {{json .Parents}}", '[x y] ["x","y"]\n[] null\n'),
-        ("{{json .ID}}", '"a\\u0026b"\n"c"\n'),
+        ("{{json .ID}}", '"a&b"\n"c"\n'),
         (r"{{.ID}}\n-", "a&b\n-\nc\n-\n"),
         ("x", "x\nx\n"),
     ],

@@ -32,9 +32,7 @@ def test_durations(text: str, nanoseconds: int) -> None:
     assert read_duration(text) == nanoseconds
 
 
-@pytest.mark.parametrize(
-    "text", ["", "1", "h", "1d", "1h 30m", "1h-30m", ".s", "- 1s", "\u0661s", "1s\n", "9" * 19 + "h"]
-)
+@pytest.mark.parametrize("text", ["", "1", "h", "1d", "1h 30m", ".s", "- 1s", "\u0661s", "1s\n", "9" * 19 + "h"])
 def test_what_is_none(text: str) -> None:
     with pytest.raises(InputError, match="expected one such as 24h"):
         read_duration(text)
