@@ -26,7 +26,7 @@ from buildkit_session.request.outputs import default_outputs, sent, with_tags
 from buildkit_session.services.filesync import FileSync
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
     from types import TracebackType
@@ -462,8 +462,15 @@ class _Run:
                         connection,
                         ref=ref,
                         finish=stores.finish if stores else None,
-                        warnings=stores.warnings if stores else (),
+                        warnings=(*self._warnings(), *(stores.warnings if stores else ())),
                     )
+
+    def _warnings(self) -> Iterator[str]:
+        if not self._outputs and not self._request.outputs and self._question is None:
+            yield (
+                "No output specified, so the result stays in the daemon's cache alone; "
+                "ask for one by --output, --push or --load (outputs=, push=True, load=True)"
+            )
 
     def _images(self) -> AbstractAsyncContextManager[ImageTransport]:
         from buildkit_session.image_transport import image_transport  # noqa: PLC0415 - needs the API's ways too
