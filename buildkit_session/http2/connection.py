@@ -24,10 +24,11 @@ from buildkit_session.http2.events import (
     StreamOpened,
     StreamResetReceived,
 )
+from buildkit_session.http2.inbox import Chunks, Inbox
 from buildkit_session.http2.keepalive import Keepalive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from buildkit_session.http2.frames import Buffer
 
@@ -69,17 +70,17 @@ class Stream:
         self.on_reset: Callable[[], None] | None = None
         self._connection = connection
         self._sent_in_turn = 0
-        self._buffer: bytes | bytearray = b""
+        self._inbox = Inbox(connection.chunks)
         self._ended = False  # the peer sends nothing more
         self._error: StreamReset | ConnectionClosed | None = None
         self._readable = asyncio.Event()
         self._writable = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"<Stream {self.id} buffered={len(self._buffer)} ended={self._ended} error={self._error!r}>"
+        return f"<Stream {self.id} buffered={len(self._inbox)} ended={self._ended} error={self._error!r}>"
 
-    async def receive(self) -> bytes | bytearray:
-        """Return the bytes that have arrived, at least one; ``b""`` when the peer has ended its side.
+    async def receive(self) -> Buffer:
+        """Return bytes that have arrived, at least one; ``b""`` when the peer has ended its side.
 
         Bytes that arrived before a reset are returned before it is raised. A cancelled call loses nothing.
 
@@ -87,7 +88,7 @@ class Stream:
             StreamReset: the stream was reset.
             ConnectionClosed: the connection ended first.
         """
-        while not self._buffer:
+        while not self._inbox:
             if self._error is not None:
                 raise self._error
             if self._ended:
@@ -96,11 +97,12 @@ class Stream:
             await self._readable.wait()
         return self.receive_nowait()
 
-    def receive_nowait(self) -> bytes | bytearray:
-        """Return the bytes that have arrived, possibly none. They count as consumed."""
-        data, self._buffer = self._buffer, b""
-        if data:
-            self._connection.consumed(self.id, len(data))
+    def receive_nowait(self) -> Buffer:
+        """Return bytes that have arrived, in one piece, possibly none. They count as consumed."""
+        if not self._inbox:
+            return b""
+        data = self._inbox.take()
+        self._connection.consumed(self.id, len(data))
         return data
 
     async def send(self, *pieces: Buffer) -> None:
@@ -150,13 +152,8 @@ class Stream:
 
     # -- called by the connection, from the reader --
 
-    def _data_received(self, data: bytes) -> None:
-        if not self._buffer:
-            self._buffer = data
-        else:
-            if not isinstance(self._buffer, bytearray):
-                self._buffer = bytearray(self._buffer)
-            self._buffer += data
+    def _data_received(self, pieces: Sequence[Buffer]) -> None:
+        self._inbox.put(pieces)
         self._readable.set()
 
     def _end_received(self) -> None:
@@ -184,12 +181,14 @@ class Connection(asyncio.BufferedProtocol):
         closed: set when the connection is gone.
         error: why it went, or ``None`` for a regular end.
         on_closed: called once, synchronously, right after ``closed`` was set.
+        chunks: memory for what streams receive.
     """
 
     def __init__(self, on_stream: Callable[[Stream], None], *, core: Core | None = None) -> None:
         self.closed = asyncio.Event()
         self.error: Exception | None = None
         self.on_closed: Callable[[], None] | None = None
+        self.chunks = Chunks()
         self._core = core if core is not None else Core()
         self._on_stream = on_stream
         self._streams: dict[int, Stream] = {}
@@ -339,9 +338,9 @@ class Connection(asyncio.BufferedProtocol):
             case StreamOpened(stream_id, headers):
                 stream = self._streams[stream_id] = Stream(self, stream_id, headers)
                 self._on_stream(stream)
-            case DataReceived(stream_id, data):
+            case DataReceived(stream_id, pieces):
                 if (opened := self._streams.get(stream_id)) is not None:
-                    opened._data_received(data)
+                    opened._data_received(pieces)
             case StreamEnded(stream_id):
                 if (opened := self._streams.get(stream_id)) is not None:
                     opened._end_received()

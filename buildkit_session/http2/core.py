@@ -125,7 +125,7 @@ class Core:
     # -- received direction -------------------------------------------------------------------------------------
 
     def receive_data(self, data: Buffer) -> list[Event]:
-        """Take bytes from the peer and return what they mean. Nothing returned refers to ``data``.
+        """Take bytes from the peer and return what they mean. Payload that is returned may refer to ``data``.
 
         Raises:
             RemoteProtocolError: the peer broke HTTP/2. A GOAWAY that says so waits in :meth:`data_to_send`;
@@ -133,18 +133,25 @@ class Core:
         """
         if self._closed:
             return []
-        arrived = _Arrived()
+        arrived = _Arrived(self._credit)
         try:
             frames = self._gate.feed(data)
             self.frames = len(frames)
             for frame in frames:
+                kind, flags, stream_id, wire = frame
+                if kind == DATA and stream_id == arrived.run_id and not flags:
+                    # Most of a transfer is this: payload behind payload of one stream, which changes nothing else.
+                    arrived.run.append(wire[HEADER:])
+                    continue
+                arrived.close_run()
                 if self._block.is_open:
                     if (block := self._block.continue_with(frame)) is not None:
                         self._judge(block, arrived)
-                elif frame.kind == DATA:
+                elif kind == DATA:
                     self._data_frame(frame, arrived)
                 else:
                     self._other_frame(frame, arrived)
+            arrived.close_run()
         except RemoteProtocolError as error:
             self.close(error.code)
             raise
@@ -152,7 +159,7 @@ class Core:
             self._shut()  # h2 has queued the GOAWAY itself
             message = f"the peer broke HTTP/2: {error}"
             raise RemoteProtocolError(message, code=int(error.error_code)) from error
-        return arrived.events()
+        return arrived.events
 
     def _data_frame(self, frame: Frame, arrived: _Arrived) -> None:
         _, flags, stream_id, wire = frame
@@ -162,13 +169,16 @@ class Core:
             self._credit.received_by_connection(size)
             self._judge(frame_header(0, DATA, flags & END_STREAM, stream_id), arrived)
             return
-        self._credit.received(stream_id, size)
         payload = wire[HEADER:]
+        if not flags:
+            arrived.begin_run(stream_id, payload)
+            return
+        self._credit.received(stream_id, size)
         if flags & PADDED:
             payload = unpadded(payload)
             self._credit.consumed(stream_id, size - len(payload))
         if payload:
-            arrived.payload(stream_id, payload)
+            arrived.events.append(DataReceived(stream_id, (payload,)))
         if flags & END_STREAM:
             # As trailers without fields, not as DATA: h2 compares what it has seen of that with a content-length.
             self._judge(frame_header(0, HEADERS, END_STREAM | END_HEADERS, stream_id), arrived)
@@ -178,7 +188,7 @@ class Core:
         if self._block.begins_with(frame):
             return
         if kind == GOAWAY:
-            arrived.add(parse_goaway(bytes(wire)))
+            arrived.events.append(parse_goaway(bytes(wire)))
         elif kind == SETTINGS:
             self._judge(known_settings(bytes(wire)), arrived)
         elif kind != WINDOW_UPDATE or not self._window_update(stream_id, wire, arrived):
@@ -193,7 +203,7 @@ class Core:
             _require_window(self._outbox.widen_connection(increment))
         elif not self._outbox.widen(stream_id, increment):
             self.reset_stream(stream_id, FLOW_CONTROL_ERROR)
-            arrived.add(StreamResetReceived(stream_id, FLOW_CONTROL_ERROR))
+            arrived.events.append(StreamResetReceived(stream_id, FLOW_CONTROL_ERROR))
         return True
 
     def _judge(self, wire: bytes, arrived: _Arrived) -> None:
@@ -210,10 +220,10 @@ class Core:
                 stream_id = event.stream_id or 0
                 if self._credit.is_given(stream_id):
                     self._credit.end(stream_id)
-                    arrived.add(StreamEnded(stream_id))
+                    arrived.events.append(StreamEnded(stream_id))
             case h2.events.StreamReset():
                 if self._forget(event.stream_id or 0):
-                    arrived.add(StreamResetReceived(event.stream_id or 0, int(event.error_code or 0)))
+                    arrived.events.append(StreamResetReceived(event.stream_id or 0, int(event.error_code or 0)))
             case h2.events.RemoteSettingsChanged():
                 self._settings_changed()
             case _:
@@ -229,7 +239,7 @@ class Core:
             self._streams.add(stream_id)
             self._credit.open(stream_id)
             self._outbox.open(stream_id)
-            arrived.add(StreamOpened(stream_id, headers))
+            arrived.events.append(StreamOpened(stream_id, headers))
 
     def consumed(self, stream_id: int, size: int) -> None:
         """Say that ``size`` bytes of a stream were read, so that the peer may send as many again."""
@@ -342,32 +352,34 @@ class Core:
 
 
 class _Arrived:
-    """Events in order; payload that arrives in one piece for one stream makes one event, however it was framed."""
+    """Events in order. A run of plain DATA frames of one stream makes one event, and is counted once.
 
-    def __init__(self) -> None:
-        self._events: list[Event] = []
-        self._stream_id = 0
-        self._pieces: list[memoryview] = []  # lent: joined before they are given away
+    Attributes:
+        events: complete but for the run.
+        run_id: the stream of the run, 0 while there is none.
+        run: the payload of its frames.
+    """
 
-    def payload(self, stream_id: int, piece: memoryview) -> None:
-        if stream_id != self._stream_id:
-            self._close_run()
-            self._stream_id = stream_id
-        self._pieces.append(piece)
+    def __init__(self, credit: Credit) -> None:
+        self.events: list[Event] = []
+        self.run_id = 0
+        self.run: list[memoryview] = []
+        self._credit = credit
 
-    def add(self, event: Event) -> None:
-        self._close_run()
-        self._events.append(event)
+    def begin_run(self, stream_id: int, payload: memoryview) -> None:
+        """Begin a run of a stream that the peer may send on."""
+        self.run_id = stream_id
+        self.run = [payload]
 
-    def events(self) -> list[Event]:
-        self._close_run()
-        return self._events
-
-    def _close_run(self) -> None:
-        if self._pieces:
-            self._events.append(DataReceived(self._stream_id, b"".join(self._pieces)))
-            self._pieces.clear()
-            self._stream_id = 0
+    def close_run(self) -> None:
+        """End the run, if there is one; raises RemoteProtocolError if it is more than was allowed."""
+        if not self.run_id:
+            return
+        stream_id, self.run_id = self.run_id, 0
+        size = sum(map(len, self.run))
+        self._credit.received(stream_id, size)
+        if size:
+            self.events.append(DataReceived(stream_id, self.run))
 
 
 def _require_window(is_allowed: bool) -> None:
