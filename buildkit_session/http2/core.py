@@ -2,14 +2,14 @@
 
 Does no input or output and never waits. The caller, after every call, writes what :meth:`Core.data_to_send` returns.
 
-``h2`` owns the state of connection and streams, header compression, SETTINGS, PING and RST_STREAM. It never sees
-payload, nor a window move: DATA and WINDOW_UPDATE are most of what a transfer consists of, and what ``h2`` does for
+``h2`` owns the state of connection and streams, header compression, SETTINGS and RST_STREAM. It never sees payload,
+nor a window move: DATA and WINDOW_UPDATE are most of what a transfer consists of, and what ``h2`` does for
 one frame costs more than everything else here together. These two are dealt with beside it, in
 :mod:`~buildkit_session.http2.credit` for what is received and in :mod:`~buildkit_session.http2.outbox` for what is
 sent. Where such a frame says something about the state of a stream (its end, or that the stream is not open), ``h2``
 is given the same frame without payload and judges it.
 
-What ``h2`` emits by itself (answers to PING and SETTINGS, resets) and window updates always leave before DATA.
+What ``h2`` emits by itself (answers to SETTINGS, resets), answers to PING and window updates always leave before DATA.
 
 Source: RFC 9113.
 """
@@ -36,6 +36,7 @@ from buildkit_session.http2.events import (
 )
 from buildkit_session.http2.fields import request_fault
 from buildkit_session.http2.frames import (
+    ACK,
     DATA,
     END_HEADERS,
     END_STREAM,
@@ -45,6 +46,8 @@ from buildkit_session.http2.frames import (
     HEADERS,
     NO_ERROR,
     PADDED,
+    PING,
+    PING_SIZE,
     PROTOCOL_ERROR,
     REFUSED_STREAM,
     SETTINGS,
@@ -184,10 +187,15 @@ class Core:
             self._judge(frame_header(0, HEADERS, END_STREAM | END_HEADERS, stream_id), arrived)
 
     def _other_frame(self, frame: Frame, arrived: _Arrived) -> None:
-        kind, _, stream_id, wire = frame
+        kind, flags, stream_id, wire = frame
         if self._block.begins_with(frame):
             return
-        if kind == GOAWAY:
+        if kind == PING and len(wire) == HEADER + PING_SIZE and not stream_id:
+            # grpc-go measures with these how fast its transfers go: thousands of them, each of which h2 would take for
+            # as long as a hundred frames of payload.
+            if not flags & ACK:
+                self._control.append(frame_header(PING_SIZE, PING, ACK, 0) + wire[HEADER:])
+        elif kind == GOAWAY:
             arrived.events.append(parse_goaway(bytes(wire)))
         elif kind == SETTINGS:
             self._judge(known_settings(bytes(wire)), arrived)
@@ -227,7 +235,7 @@ class Core:
             case h2.events.RemoteSettingsChanged():
                 self._settings_changed()
             case _:
-                pass  # acknowledgements and PINGs: answered by h2; trailers of a request mean nothing in gRPC
+                pass  # acknowledgements; trailers of a request mean nothing in gRPC
 
     def _request_received(self, stream_id: int, headers: Headers, arrived: _Arrived) -> None:
         """Open a stream, or refuse it alone: RFC 9113, sections 5.1.2 and 8.1.1."""

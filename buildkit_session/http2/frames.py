@@ -20,10 +20,14 @@ HEADER: Final = 9
 DATA: Final = 0
 HEADERS: Final = 1
 SETTINGS: Final = 4
+PING: Final = 6
 GOAWAY: Final = 7
 WINDOW_UPDATE: Final = 8
 CONTINUATION: Final = 9
 
+PING_SIZE: Final = 8
+
+ACK: Final = 0x1
 END_STREAM: Final = 0x1
 END_HEADERS: Final = 0x4
 PADDED: Final = 0x8
