@@ -26,6 +26,7 @@ from buildkit_session.http2.events import (
 )
 from buildkit_session.http2.inbox import Chunks, Inbox
 from buildkit_session.http2.keepalive import Keepalive
+from buildkit_session.http2.outlet import Outlet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -45,7 +46,7 @@ SMALL_READ: Final = 8 * 1024
 MANY_FRAMES: Final = 256
 """Frames in one read above which the next one is small, so that other tasks get their turn."""
 
-WRITE_SIZE: Final = 64 * 1024
+WRITE_SIZE: Final = 256 * 1024
 CONTROL_BACKLOG: Final = 64 * 1024
 """Bytes of unsent control frames above which a peer that reads nothing is not read from either."""
 
@@ -193,6 +194,7 @@ class Connection(asyncio.BufferedProtocol):
         self._on_stream = on_stream
         self._streams: dict[int, Stream] = {}
         self._transport: asyncio.Transport | None = None
+        self._outlet: Outlet | None = None
         self._loop = asyncio.get_running_loop()
         # A view: asyncio's TLS slices what it is lent, and a slice of a bytearray would be a copy that nobody reads.
         self._read_buffer = memoryview(bytearray(READ_SIZE))
@@ -215,7 +217,7 @@ class Connection(asyncio.BufferedProtocol):
             # It was handed over by a protocol that may have been told of the loss already.
             self.connection_lost(None)
             return
-        self._transport.set_write_buffer_limits(high=4 * WRITE_SIZE)
+        self._outlet = Outlet(self._transport)
         self._keepalive.start()
         self._flush()
 
@@ -251,11 +253,12 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """The transport's buffer has room again."""
         self._write_paused = False
-        if self._transport is None or self._ended:
+        if self._transport is None or self._outlet is None or self._ended:
             return
-        if self._held:
+        self._outlet.write_rest()
+        if self._held and not self._write_paused:
             held, self._held = self._held, bytearray()
-            self._transport.write(held)
+            self._outlet.write([held])
         if self._read_paused:
             self._read_paused = False
             self._transport.resume_reading()
@@ -384,8 +387,8 @@ class Connection(asyncio.BufferedProtocol):
         streams, self._streams = self._streams, {}
         for stream in streams.values():
             stream._failed(ConnectionClosed(reason))
-        if self._transport is not None:
-            self._transport.writelines([self._held, *self._core.data_to_send(0)])
+        if self._transport is not None and self._outlet is not None:
+            self._outlet.write_last([self._held, *self._core.data_to_send(0)])
             self._transport.close()
             # A transport closes when its buffer is empty, which a peer that stopped reading would put off for ever.
             self._farewell = self._loop.call_later(FAREWELL, self.abort)
@@ -398,10 +401,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def _flush(self) -> None:
         self._flush_scheduled = False
-        if self._transport is None or self._ended:
+        if self._transport is None or self._outlet is None or self._ended:
             return
         while not self._write_paused and (data := self._core.data_to_send(WRITE_SIZE)):
-            self._transport.writelines(data)
+            self._outlet.write(data)
         if self._write_paused:
             self._hold_back(self._transport)
         self._wake_writers()
