@@ -41,10 +41,12 @@ SEND_BUFFER: Final = 128 * 1024
 TURN: Final = 512 * 1024
 """Bytes one stream sends before other tasks get their turn, where nothing makes it wait."""
 
-READ_SIZE: Final = 128 * 1024
+READ_SIZE: Final = 256 * 1024
+"""Bytes read at once at most: more than lies in a Unix socket."""
+
 SMALL_READ: Final = 8 * 1024
 MANY_FRAMES: Final = 256
-"""Frames in one read above which the next one is small, so that other tasks get their turn."""
+"""Frames in one read above which the next one is small, so that other tasks get their turn; then reads double again."""
 
 WRITE_SIZE: Final = 256 * 1024
 CONTROL_BACKLOG: Final = 64 * 1024
@@ -198,7 +200,7 @@ class Connection(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         # A view: asyncio's TLS slices what it is lent, and a slice of a bytearray would be a copy that nobody reads.
         self._read_buffer = memoryview(bytearray(READ_SIZE))
-        self._read_size = READ_SIZE
+        self._read_size = SMALL_READ
         self._write_paused = False
         self._held = bytearray()  # control frames that could not be written yet
         self._read_paused = False
@@ -275,7 +277,7 @@ class Connection(asyncio.BufferedProtocol):
             self._abandon(error)
             return
         # Thousands of requests for files fit where a few frames of content do, and take as long as those are many.
-        self._read_size = READ_SIZE if self._core.frames < MANY_FRAMES else SMALL_READ
+        self._read_size = min(2 * self._read_size, READ_SIZE) if self._core.frames < MANY_FRAMES else SMALL_READ
         for event in events:
             if self._ended:
                 return
