@@ -42,6 +42,8 @@ _ACCEPTED = ", ".join(
 )
 # A step begins with its number and name; later lines about it carry the number too.
 _STEP = re.compile(r"^#(\d+) (.*)$", re.MULTILINE)
+# Of the client itself, not of the daemon.
+_CLIENT_STEPS = frozenset({"resolving provenance for metadata file"})
 _LOADED = re.compile(r"drop-in/[a-z0-9/-]+(?::\d+)?")
 
 
@@ -106,7 +108,9 @@ class Attempt:
     def hide(self, value: object) -> str:
         """Show a value without what each attempt has of its own: its folder and its place in the registry."""
         text = pprint.pformat(value, width=100)
-        return text.replace(str(self.work), "WORK").replace(self.place, "REGISTRY")
+        text = text.replace(str(self.work), "WORK").replace(self.place, "REGISTRY")
+        # Theirs knows a bare daemon by the name of a builder, ours by its address.
+        return text.replace("'it/it0/", "'default/default/")
 
     def stdin(self) -> bytes:
         """What the client reads."""
@@ -269,7 +273,7 @@ def _steps(text: str) -> set[str]:
     first: dict[str, str] = {}
     for number, line in _STEP.findall(text):
         first.setdefault(number, line)
-    return {_named(name) for number, name in first.items() if number != "0"}
+    return {_named(name) for number, name in first.items() if number != "0"} - _CLIENT_STEPS
 
 
 def _steps_of_raw(text: str) -> Iterator[str]:
