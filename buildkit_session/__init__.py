@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from buildkit_session.build import Build, BuildResult
     from buildkit_session.client import Client, connect
     from buildkit_session.context import Context
+    from buildkit_session.engine.address import TlsFiles
     from buildkit_session.engine.cache_records import CacheRecord
     from buildkit_session.engine.daemon import DaemonInfo
     from buildkit_session.engine.events import (
         EngineText,
         ImageId,
         ProgressEvent,
+        ProgressGroup,
         Vertex,
         VertexLog,
         VertexStatus,
@@ -65,7 +67,10 @@ if TYPE_CHECKING:
         PlanWarningKind,
     )
     from buildkit_session.request import secret, ssh
+    from buildkit_session.services.credentials import Credentials
+    from buildkit_session.services.docker_config import DockerConfig
     from buildkit_session.services.exported import Exported
+    from buildkit_session.source import SourceExcerpt, SourceFile, SourceRange
 
 __all__ = [
     "Build",
@@ -78,8 +83,10 @@ __all__ = [
     "Client",
     "ConnectionClosed",
     "Context",
+    "Credentials",
     "DaemonInfo",
     "DirectoryTotal",
+    "DockerConfig",
     "EngineError",
     "EngineInfo",
     "EngineText",
@@ -98,12 +105,17 @@ __all__ = [
     "PlannedEntry",
     "PlannedKind",
     "ProgressEvent",
+    "ProgressGroup",
     "ProtocolError",
     "QuotaExceeded",
     "RemoteProtocolError",
     "RpcError",
     "SessionError",
+    "SourceExcerpt",
+    "SourceFile",
+    "SourceRange",
     "StreamReset",
+    "TlsFiles",
     "TransferError",
     "UnsupportedError",
     "UpgradeRefused",
@@ -138,9 +150,14 @@ _HOME = {
     "Exported": "services.exported",
     "ListedEntry": "fsutil.listing",
     **dict.fromkeys(
-        ("EngineText", "ImageId", "ProgressEvent", "Vertex", "VertexLog", "VertexStatus", "VertexWarning"),
+        ("EngineText", "ImageId", "ProgressEvent", "ProgressGroup"),
         "engine.events",
     ),
+    **dict.fromkeys(("Vertex", "VertexLog", "VertexStatus", "VertexWarning"), "engine.events"),
+    "Credentials": "services.credentials",
+    "DockerConfig": "services.docker_config",
+    "TlsFiles": "engine.address",
+    **dict.fromkeys(("SourceExcerpt", "SourceFile", "SourceRange"), "source"),
 }
 
 # Modules that are part of the public face themselves.
