@@ -3,55 +3,41 @@
 from __future__ import annotations
 
 import os
-import secrets
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-import anyio
 from anyio import to_thread
 
 from buildkit_session import output
-from buildkit_session.build import Build, BuildResult, Lifeline
-from buildkit_session.context import open_directories
 from buildkit_session.engine.contexts import find_endpoint
 from buildkit_session.engine.daemon import Daemon
-from buildkit_session.engine.hijack import hijack
 from buildkit_session.errors import InputError, LocalProtocolError
 from buildkit_session.inputs import MAX_DOCKERFILE, prepared
-from buildkit_session.offer import make_auth, make_session, make_targets, running_agents
+from buildkit_session.offer import make_auth
 from buildkit_session.request.build_request import BuildRequest
-from buildkit_session.request.outputs import default_outputs, sent, with_tags
-from buildkit_session.services.filesync import FileSync
+from buildkit_session.running import Run
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from datetime import timedelta
     from types import TracebackType
 
     from buildkit_session.answer import CallAnswer
-    from buildkit_session.build import Target
-    from buildkit_session.content_stores import ContentStores
+    from buildkit_session.build import Build, BuildResult
     from buildkit_session.engine.address import Endpoint, TlsFiles
     from buildkit_session.engine.builders import Builder
     from buildkit_session.engine.cache_records import CacheRecord
-    from buildkit_session.engine.client import EngineClient
     from buildkit_session.engine.daemon import DaemonInfo, Way
     from buildkit_session.engine.events import ProgressEvent
     from buildkit_session.engine.history import History
     from buildkit_session.engine.history_values import BuildRecord
     from buildkit_session.engine.question import Question
-    from buildkit_session.engine.solving import SolveStream
     from buildkit_session.engine.subrequest import Call
-    from buildkit_session.http2.connection import Connection
-    from buildkit_session.image_transport import ImageTransport
-    from buildkit_session.inputs import ContextLike, Inputs
+    from buildkit_session.inputs import ContextLike
     from buildkit_session.offer import CredentialsLike
     from buildkit_session.request.keywords import BuildKeywords
-    from buildkit_session.services.auth import Auth
-    from buildkit_session.session import Session
 
 __all__ = ["Client", "connect"]
 
@@ -243,7 +229,7 @@ class Client:
         await to_thread.run_sync(request.check)
         info = await self.info()
         async with prepared(context, file, request.build_contexts, fetch=self._fetch) as inputs:
-            run = _Run(
+            run = Run(
                 self._daemon,
                 info,
                 request,
@@ -377,176 +363,6 @@ class Client:
 
         async with self._daemon.link() as link:
             return await fetch_file(link, url, max_size=MAX_DOCKERFILE)
-
-
-class _Run:
-    """One build, from its checked arguments to its end."""
-
-    def __init__(
-        self,
-        daemon: Daemon,
-        info: DaemonInfo,
-        request: BuildRequest,
-        inputs: Inputs,
-        *,
-        auth: Auth | None,
-        proxies: Mapping[str, str],
-        frontend_attrs: Mapping[str, str],
-        question: Question | None = None,
-    ) -> None:
-        self._daemon = daemon
-        self._info = info
-        self._request = request
-        self._inputs = inputs
-        self._auth = auth
-        self._proxies = proxies
-        self._frontend_attrs = frontend_attrs
-        self._question = question
-        default = with_tags(default_outputs(docker_driver=info.is_engine, environ=os.environ), request.tags)
-        self._outputs = sent(request.outputs or default)
-        self._targets: dict[int, Target] = {}
-        self._stream: SolveStream
-
-    @asynccontextmanager
-    async def started(self) -> AsyncIterator[Build]:
-        with open_directories(self._inputs.directories) as directories:
-            self._shared = FileSync(directories)
-            agents = running_agents(self._request.ssh, over_ssh=self._inputs.over_ssh)
-            try:
-                by_engine = self._info.way == "build" and self._question is None
-                runs = self._on_engine() if by_engine else self._on_buildkit()
-                async with agents as self._agents, runs as build:
-                    try:
-                        yield build
-                    finally:
-                        build.leave()
-            finally:
-                with anyio.CancelScope(shield=True):
-                    for made in self._targets.values():
-                        await made.abandon()
-
-    @asynccontextmanager
-    async def _on_buildkit(self) -> AsyncIterator[Build]:
-        """Run it through BuildKit's own API."""
-        # Here, not above: the messages of the API take time to load.
-        from buildkit_session.engine.capabilities import require_several_outputs  # noqa: PLC0415
-        from buildkit_session.engine.solving import solving  # noqa: PLC0415
-        from buildkit_session.solve_request import make_ref, make_solve_request, require_support  # noqa: PLC0415
-
-        require_support(self._request, self._outputs, self._info)
-        stores = await self._stores()
-        ref = make_ref()
-        async with self._images() as images:
-            self._targets = make_targets(self._outputs, images.loaders)
-            session = self._session(stores)
-            solve = make_solve_request(
-                self._request,
-                self._inputs,
-                images.outputs,
-                ref=ref,
-                session=session.id,
-                daemon=self._info,
-                environ=os.environ,
-                cache_from=stores.cache_from if stores else self._request.cache_from,
-                proxies=self._proxies,
-                attrs=self._frontend_attrs,
-            )
-            async with self._daemon.link() as link, session.serving(link.dial_session) as connection:
-                if len(self._outputs) > 1:
-                    await require_several_outputs(link, address=self._info.address)
-                asked = self._question.put(link, solve) if self._question else None
-                async with asked or solving(link.control, solve, afterwards=images.afterwards) as self._stream:
-                    yield self._build(
-                        self._stream,
-                        session,
-                        connection,
-                        ref=ref,
-                        finish=stores.finish if stores else None,
-                        warnings=(*self._warnings(), *(stores.warnings if stores else ())),
-                    )
-
-    def _warnings(self) -> Iterator[str]:
-        if not self._outputs and not self._request.outputs and self._question is None:
-            yield (
-                "No output specified, so the result stays in the daemon's cache alone; "
-                "ask for one by --output, --push or --load (outputs=, push=True, load=True)"
-            )
-
-    def _images(self) -> AbstractAsyncContextManager[ImageTransport]:
-        from buildkit_session.image_transport import image_transport  # noqa: PLC0415 - needs the API's ways too
-
-        return image_transport(
-            self._outputs, self._daemon.endpoint, self._info, credentials=self._auth, tell=self._tell
-        )
-
-    async def _tell(self, events: Sequence[ProgressEvent]) -> None:
-        await self._stream.tell(events)
-
-    @asynccontextmanager
-    async def _on_engine(self) -> AsyncIterator[Build]:
-        """Run it through the Engine's own endpoint."""
-        from buildkit_session.engine.client import EngineClient  # noqa: PLC0415 - few builds take this way
-        from buildkit_session.engine_request import make_build_params  # noqa: PLC0415
-
-        self._targets = make_targets(self._outputs, {})
-        session = self._session(None)
-        params = make_build_params(
-            self._request, self._inputs, self._outputs, build_id=secrets.token_hex(16), session=session.id
-        )
-        async with AsyncExitStack() as stack:
-            engine: EngineClient = await stack.enter_async_context(
-                EngineClient(self._daemon.endpoint, info=self._info.engine)
-            )
-            connection = await stack.enter_async_context(session.serving(await self._dial_by(engine)))
-            lifeline = Lifeline(connection)
-            with lifeline.waiting():
-                stream = await stack.enter_async_context(engine.build(params))
-            yield self._build(stream, session, connection, lifeline=lifeline)
-
-    async def _dial_by(
-        self, engine: EngineClient
-    ) -> Callable[[list[tuple[str, str]], Callable[[], Connection]], Awaitable[Connection]]:
-        path = await engine.path("/session")
-
-        async def dial(headers: list[tuple[str, str]], make_connection: Callable[[], Connection]) -> Connection:
-            return await hijack(self._daemon.endpoint, path, headers, make_connection)
-
-        return dial
-
-    def _build(
-        self, stream: Any, session: Session, connection: Connection, *, lifeline: Lifeline | None = None, **more: Any
-    ) -> Build:
-        return Build(
-            stream,
-            session,
-            lifeline or Lifeline(connection),
-            self._outputs,
-            self._targets.values(),
-            explain=self._shared.explain,
-            **more,
-        )
-
-    async def _stores(self) -> ContentStores | None:
-        """Look at the layouts on disk that the build uses, if there are any."""
-        entries = (*self._request.cache_from, *self._request.cache_to)
-        if not any(entry.type == "local" for entry in entries) and all(
-            getattr(out, "tar", True) for out in self._outputs
-        ):
-            return None
-        from buildkit_session.content_stores import ContentStores  # noqa: PLC0415 - few builds use any
-
-        return await to_thread.run_sync(ContentStores, self._request.cache_from, self._request.cache_to, self._outputs)
-
-    def _session(self, stores: ContentStores | None) -> Session:
-        return make_session(
-            self._request,
-            self._inputs,
-            shared=self._shared,
-            targets=self._targets,
-            auth=self._auth,
-            agents=self._agents,
-            stores=stores,
-        )
 
 
 def connect(

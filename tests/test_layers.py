@@ -21,7 +21,7 @@ PLACES = {
         (
             *("answer", "arguments", "build", "caution", "content_stores", "context", "doctor", "engine_request"),
             *("finding", "image_transport", "inputs", "local_output", "offer", "output", "plan", "planning"),
-            *("request", "solve_request", "surroundings"),
+            *("request", "running", "solve_request", "surroundings"),
         ),
         "client",
     ),
