@@ -114,6 +114,7 @@ def make_solve_request(
             imports=[_cache(entry) for entry in imported],
         ),
         entitlements=entitlements(request),
+        source_policy=request.source_policy,
     )
 
 

@@ -168,6 +168,7 @@ def _read_keywords(line: CommandLine, environ: Mapping[str, str], outputs: Seque
         "push": line.is_set("push"),
         "load": line.is_set("load"),
         "shm_size": line.last("shm-size"),
+        "source_policy": environ.get("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY") or None,
         "ulimits": line.all("ulimit"),
         "outputs": outputs,
         "secrets": line.all("secret"),

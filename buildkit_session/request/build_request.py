@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from buildkit_session.engine.subrequest import Call
+    from buildkit_session.messages.moby.buildkit.v1.sourcepolicy import Policy
     from buildkit_session.output import Output
     from buildkit_session.request.cache import CacheEntry, CacheLike
     from buildkit_session.request.extra_host import ExtraHost
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     Hosts: TypeAlias = "Texts | Sequence[ExtraHost] | Mapping[str, str | Sequence[str]]"
     Limits: TypeAlias = "Texts | Sequence[Ulimit] | Mapping[str, int | str | tuple[int, int]]"
     Outputs: TypeAlias = "OutputLike | Sequence[OutputLike]"
+    Policies: TypeAlias = Mapping[str, object] | str | os.PathLike[str] | None
     Secrets: TypeAlias = "Texts | Mapping[str, Secret]"
     Agents: TypeAlias = "Texts | Mapping[str, SshSource | str]"
 
@@ -52,6 +54,7 @@ _READERS: Final = {
     "platforms": "platforms.read_platforms",
     "secrets": "secret.read_secrets",
     "shm_size": "shm_size.read_shm_size",
+    "source_policy": "source_policy.read_source_policy",
     "ssh": "ssh.read_agents",
     "ulimits": "ulimit.read_ulimits",
 }
@@ -82,6 +85,7 @@ class BuildRequest:
         platforms: to build for, in their usual spelling; none leaves it to the daemon.
         pull: look for newer base images.
         shm_size: bytes of ``/dev/shm``; 0 leaves it to the daemon.
+        source_policy: rules about the sources of the build.
         ulimits: of RUN steps, ordered by name.
         outputs: where the result goes; ``push``, ``load``, tags and annotations are in them already. None means the
             default, which only the daemon's kind decides.
@@ -108,6 +112,7 @@ class BuildRequest:
     platforms: tuple[str, ...] = ()
     pull: bool = False
     shm_size: int = 0
+    source_policy: Policy | None = None
     ulimits: tuple[Ulimit, ...] = ()
     outputs: tuple[Output, ...] = ()
     secrets: Mapping[str, Secret] = field(default_factory=dict)
@@ -140,6 +145,7 @@ class BuildRequest:
         push: bool = False,
         load: bool = False,
         shm_size: str | int | None = None,
+        source_policy: Policies = None,
         ulimits: Limits | None = None,
         outputs: Outputs = (),
         secrets: Secrets | None = None,
@@ -171,6 +177,7 @@ class BuildRequest:
             push: push the image.
             load: load the image into the Engine.
             shm_size: such as ``64m``, or bytes.
+            source_policy: a mapping, or the path of a file with rules.
             ulimits: ``["nofile=1024:2048"]`` or ``{"nofile": (1024, 2048)}``.
             outputs: texts, mappings or values of :mod:`buildkit_session.output`.
             secrets: ``{"id": secret}`` with values of :mod:`~buildkit_session.request.secret`, or ``["id=x,env=Y"]``.
@@ -206,6 +213,7 @@ class BuildRequest:
             platforms=_read("platforms", platforms) or (),
             pull=pull,
             shm_size=_read("shm_size", shm_size) or 0,
+            source_policy=_read("source_policy", source_policy),
             ulimits=_read("ulimits", ulimits) or (),
             outputs=arrange(read_outputs(outputs), push=push, load=load, tags=names, annotations=annotated),
             secrets=_read("secrets", secrets) or {},
