@@ -20,8 +20,8 @@ PLACES = {
     **dict.fromkeys(
         (
             *("answer", "arguments", "build", "caution", "content_stores", "context", "doctor", "engine_request"),
-            *("finding", "image_transport", "inputs", "local_output", "offer", "output", "plan", "planning"),
-            *("request", "running", "solve_request", "surroundings"),
+            *("image_delivery", "inputs", "local_output", "offer", "output", "plan", "planning"),
+            *("request", "running", "solve_request"),
         ),
         "client",
     ),

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from buildkit_session.cli.flags import CommandLine
+    from buildkit_session.doctor.finding import Finding
     from buildkit_session.engine.address import Endpoint
-    from buildkit_session.finding import Finding
 
 __all__ = ["FLAGS", "OPERANDS", "USAGE", "run"]
 
@@ -41,7 +41,7 @@ def run(line: CommandLine) -> int:
     if line.is_set("debug"):
         logging.basicConfig(level=logging.DEBUG)
     from buildkit_session.cli import interruption  # noqa: PLC0415 - help and mistakes do not need all this
-    from buildkit_session.doctor import examine  # noqa: PLC0415
+    from buildkit_session.doctor.examination import examine  # noqa: PLC0415
 
     try:
         findings = interruption.run(lambda: examine(lambda: _endpoint(line)))

@@ -120,18 +120,18 @@ def _fields(row: _Row, now: int, *, width: int | None) -> dict[str, object]:
 
 
 def _object(row: _Row) -> dict[str, object]:
-    from buildkit_session.engine.moments import format_moment  # noqa: PLC0415 - as above
+    from buildkit_session.engine.timestamps import format_timestamp  # noqa: PLC0415 - as above
 
     record = row.record
     return {
         "ref": row.full_ref,
         "name": row.name,
         "status": _status(record),
-        "created_at": format_moment(record.created or 0),
+        "created_at": format_timestamp(record.created or 0),
         "total_steps": record.total_steps,
         "completed_steps": record.completed_steps,
         "cached_steps": record.cached_steps,
-        **({"completed_at": format_moment(record.completed)} if record.completed is not None else {}),
+        **({"completed_at": format_timestamp(record.completed)} if record.completed is not None else {}),
     }
 
 

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-__all__ = ["format_moment", "read_moment"]
+__all__ = ["format_timestamp", "read_timestamp"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MOMENT: Final = re.compile(
@@ -14,7 +14,7 @@ _MOMENT: Final = re.compile(
 )
 
 
-def read_moment(text: str) -> int:
+def read_timestamp(text: str) -> int:
     """Read a point in time, in nanoseconds since the Unix epoch.
 
     Raises:
@@ -27,7 +27,7 @@ def read_moment(text: str) -> int:
     return (moment - _EPOCH) // timedelta(seconds=1) * 10**9 + int((found[2] or "").ljust(9, "0"))
 
 
-def format_moment(nanoseconds: int) -> str:
+def format_timestamp(nanoseconds: int) -> str:
     """Write a point in time in UTC, without zeros at its end, as Go's RFC3339Nano does."""
     seconds, rest = divmod(nanoseconds, 10**9)
     fraction = f".{rest:09}".rstrip("0").rstrip(".")

@@ -12,12 +12,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from buildkit_session.doctor.finding import Finding, Level
 from buildkit_session.engine.address import DEFAULT_SOCKET
 from buildkit_session.engine.builders import find_builder
 from buildkit_session.engine.contexts import config_directory
 from buildkit_session.engine.settings import Settings
 from buildkit_session.errors import InputError, SessionError
-from buildkit_session.finding import Finding, Level
 from buildkit_session.services.credential_helper import find_helper
 
 if TYPE_CHECKING:
