@@ -429,7 +429,6 @@ class _Run:
     async def _on_buildkit(self) -> AsyncIterator[Build]:
         """Run it through BuildKit's own API."""
         # Here, not above: the messages of the API take time to load.
-        from buildkit_session.engine.capabilities import require_several_outputs  # noqa: PLC0415
         from buildkit_session.engine.solving import solving  # noqa: PLC0415
         from buildkit_session.solve_request import make_ref, make_solve_request, require_support  # noqa: PLC0415
 
@@ -453,6 +452,8 @@ class _Run:
             )
             async with self._daemon.link() as link, session.serving(link.dial_session) as connection:
                 if len(self._outputs) > 1:
+                    from buildkit_session.engine.capabilities import require_several_outputs  # noqa: PLC0415
+
                     await require_several_outputs(link, address=self._info.address)
                 asked = self._question.put(link, solve) if self._question else None
                 async with asked or solving(link.control, solve, afterwards=images.afterwards) as self._stream:
