@@ -57,11 +57,11 @@ _NAME_WIDTH: Final = 36
 def run(line: CommandLine) -> int:
     """Run the command and return its exit code."""
     from buildkit_session.cli import asking  # noqa: PLC0415 - it loads the client, which help does not need
-    from buildkit_session.cli.destination import find_destination  # noqa: PLC0415 - as above
+    from buildkit_session.cli.chosen_builder import choose_builder  # noqa: PLC0415 - as above
 
     async def question(client: Client) -> None:
         records = await client.history(filters=line.all("filter"), limit=LIMIT)
-        chosen = find_destination(line.last("host"), line.last("builder"))
+        chosen = choose_builder(line.last("host"), line.last("builder"))
         Console.output().write(_shown(records, f"{chosen.name}/{chosen.node}", line))
 
     return asking.ask(line, question)
