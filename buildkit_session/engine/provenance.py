@@ -63,7 +63,7 @@ async def _record(link: Link, ref: str) -> BuildRecord | None:
     except RpcError as error:
         if error.code != Status.UNIMPLEMENTED:
             raise
-        raise UnsupportedError(feature="build history", needs="BuildKit 0.11 (Docker 23.0)") from error
+        raise UnsupportedError(feature="build history", needs="BuildKit 0.11 (Docker 24.0)") from error
     return found
 
 
