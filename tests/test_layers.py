@@ -26,7 +26,9 @@ PLACES = {
         "client",
     ),
     **dict.fromkeys(("__main__", "testing", "demo"), "cli"),
-    **dict.fromkeys(("excerpt", "printable", "quantity", "source", "supervision", "truth"), "errors"),
+    **dict.fromkeys(
+        ("docker_directory", "excerpt", "printable", "quantity", "source", "supervision", "truth"), "errors"
+    ),
 }
 
 PURE = [

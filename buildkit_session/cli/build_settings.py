@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from buildkit_session.docker_directory import docker_directory
 from buildkit_session.request.attributes import proxy_build_args
 from buildkit_session.request.vcs import vcs_attributes
 
@@ -41,10 +42,8 @@ def read_settings(options: BuildOptions, environ: Mapping[str, str] = os.environ
 
 
 def _config(environ: Mapping[str, str]) -> dict[str, Any]:
-    home = environ.get("HOME") or Path.home()
-    folder = Path(environ.get("DOCKER_CONFIG") or Path(home, ".docker"))
     try:
-        config = json.loads((folder / "config.json").read_bytes())
+        config = json.loads((docker_directory(environ) / "config.json").read_bytes())
     except (OSError, ValueError):
         return {}  # who looks for the daemon says what is wrong with the file
     return config if isinstance(config, dict) else {}

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Self
 
 from anyio import to_thread
 
+from buildkit_session.docker_directory import docker_directory
 from buildkit_session.errors import InputError, RpcError, SessionError
 from buildkit_session.grpc.router import Route, messages, unary
 from buildkit_session.grpc.status import Status
@@ -34,7 +35,6 @@ from buildkit_session.messages.moby.filesync.v1 import (
     VerifyTokenAuthorityResponse,
 )
 from buildkit_session.services.credentials import Credentials, CredentialSource, StaticCredentials, registry_host
-from buildkit_session.services.docker_config import docker_directory
 from buildkit_session.services.token_authority import TokenAuthority
 from buildkit_session.services.token_fetch import CLIENT_ID, TokenClient, TokenRequest
 from buildkit_session.services.token_seeds import FreshSeeds, TokenSeeds
