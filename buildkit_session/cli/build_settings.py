@@ -20,25 +20,25 @@ if TYPE_CHECKING:
 
     from buildkit_session.cli.build import BuildOptions
 
-__all__ = ["Settings", "read_settings"]
+__all__ = ["BuildSettings", "read_settings"]
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class BuildSettings:
     """Attributes: ``proxies``, build arguments; ``frontend_attrs``, what the daemon is told of the git work tree."""
 
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
     frontend_attrs: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_settings(options: BuildOptions, environ: Mapping[str, str] = os.environ) -> Settings:
+def read_settings(options: BuildOptions, environ: Mapping[str, str] = os.environ) -> BuildSettings:
     """Look at docker's ``config.json`` and at the context's git work tree. Blocks: call it in a thread."""
     host = options.address or environ.get("DOCKER_HOST") or "default"
     proxies = proxy_build_args(_config(environ), host)
     if not Path(options.context).is_dir():
-        return Settings(proxies)
+        return BuildSettings(proxies)
     file = None if options.file is None or options.file == "-" or "://" in options.file else options.file
-    return Settings(proxies, vcs_attributes(options.context, environ=environ, dockerfile=file))
+    return BuildSettings(proxies, vcs_attributes(options.context, environ=environ, dockerfile=file))
 
 
 def _config(environ: Mapping[str, str]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from buildkit_session.messages.moby.filesync.v1 import (
     VerifyTokenAuthorityRequest,
     VerifyTokenAuthorityResponse,
 )
-from buildkit_session.services.credentials import Credentials, CredentialSource, StaticCredentials, registry_host
+from buildkit_session.services.credentials import Credentials, CredentialSource, registry_host
 from buildkit_session.services.token_authority import TokenAuthority
 from buildkit_session.services.token_fetch import CLIENT_ID, TokenClient, TokenRequest
 from buildkit_session.services.token_seeds import FreshSeeds, TokenSeeds
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from buildkit_session.services.token_fetch import Web
 
-__all__ = ["Auth", "CredentialSource", "Credentials", "StaticCredentials", "Tokens"]
+__all__ = ["Auth", "Tokens"]
 
 log = logging.getLogger("buildkit_session.services")
 
