@@ -69,8 +69,8 @@ def run(options: BuildOptions) -> int:
     screen.close(None)
     try:
         return _deliver(end, options, builder, screen) if isinstance(end, _Built) else _answer(end, options)
-    except OSError as error:
-        report(f"writing {error.filename}: {error.strerror}")
+    except InputError as error:  # a file cannot be written
+        report(explain(error, debug=options.debug, action=""))
         return FAILURE
 
 

@@ -32,14 +32,14 @@ from buildkit_session.messages.moby.filesync.v1 import (
     VerifyTokenAuthorityRequest,
     VerifyTokenAuthorityResponse,
 )
-from buildkit_session.services.credentials import Credentials, CredentialSource, StaticCredentials, registry_host
+from buildkit_session.services.credentials import Credentials, CredentialSource, registry_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
     from buildkit_session.services.tokens import Tokens
 
-__all__ = ["Auth", "CredentialSource", "Credentials", "StaticCredentials"]
+__all__ = ["Auth"]
 
 log = logging.getLogger("buildkit_session.services")
 

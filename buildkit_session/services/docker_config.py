@@ -16,19 +16,20 @@ import shutil
 import sys
 import time
 from base64 import b64decode
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import anyio
 from anyio import to_thread
 
+from buildkit_session.docker_directory import docker_directory
 from buildkit_session.errors import InputError
 from buildkit_session.services.credentials import HUB, Credentials
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-__all__ = ["DockerConfig", "docker_directory"]
+__all__ = ["DockerConfig"]
 
 HUB_KEY: Final = "https://index.docker.io/v1/"
 """What docker writes for Docker Hub. Entries under its other names are never used, by docker neither."""
@@ -112,11 +113,6 @@ class DockerConfig:
                 found = await ask_helper(helper, key, self._environ)
                 self._answers[helper, key] = time.monotonic() + REMEMBERED, found
             return found
-
-
-def docker_directory(environ: Mapping[str, str]) -> Path:
-    """Where docker keeps what belongs to one user."""
-    return Path(environ.get("DOCKER_CONFIG") or Path(environ.get("HOME") or Path.home(), ".docker"))
 
 
 def _read(file: Path) -> _Table:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from buildkit_session.services.docker_config import docker_directory
+from buildkit_session.docker_directory import docker_directory
 from buildkit_session.services.token_authority import TokenAuthority
 from buildkit_session.services.token_fetch import TokenClient
 from buildkit_session.services.token_seeds import FreshSeeds, TokenSeeds
