@@ -140,12 +140,23 @@ class SolveStream:
         with send:
             try:
                 async with control.status(ref) as call:
-                    while responses := await self._next_responses(call):
-                        await send.send([event for data in responses for event in decode_status(data)])
+                    await self._hand_on(call, send)
             except RemoteProtocolError as error:
                 self._fault = error
+                self._told.close()  # now, not at the end of the build: a daemon may never come to it
             except SessionError:
                 pass  # the answer to Solve says what that means
+
+    async def _hand_on(
+        self, call: OutgoingCall[v1.StatusRequest, bytes], send: MemoryObjectSendStream[Sequence[ProgressEvent]]
+    ) -> None:
+        try:
+            while responses := await self._next_responses(call):
+                await send.send([event for data in responses for event in decode_status(data)])
+        except RpcError as error:
+            if call.ended:
+                raise
+            raise RemoteProtocolError(f"the daemon's progress cannot be read: {error}") from error
 
     async def _next_responses(self, call: OutgoingCall[v1.StatusRequest, bytes]) -> list[bytes]:
         """Wait for progress; once the build has ended, not for long."""
