@@ -148,7 +148,7 @@ class Build:
         for target in self._targets:
             await _wait_for(target)
         exports = [await target.commit() for target in self._targets]
-        response: Mapping[str, str] = getattr(self._stream, "exporter_response", {})
+        response = self._stream.exporter_response
         if self._finish is not None:
             await to_thread.run_sync(self._finish, response)
         return BuildResult(

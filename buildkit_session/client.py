@@ -94,7 +94,7 @@ class Client:
             on_event: called, and awaited if it is a coroutine function, with every progress event.
             proxies: build arguments for proxies that ``build_args`` does not name.
             frontend_attrs: further attributes of the frontend, passed as they are.
-            keywords: all else: see :class:`~buildkit_session.request.keywords.BuildKeywords`.
+            keywords: all else; ``help(buildkit_session.BuildKeywords)`` lists them.
 
         Raises:
             InputError: an argument or a file cannot be used; nothing was sent.
@@ -107,9 +107,7 @@ class Client:
         """
         started = self.start(context, file=file, proxies=proxies, frontend_attrs=frontend_attrs, **keywords)
         async with started as build:
-            async for event in build:
-                if on_event is not None and isawaitable(outcome := on_event(event)):
-                    await outcome
+            await _follow(build, on_event)
             return await build.result()
 
     @asynccontextmanager
@@ -160,7 +158,7 @@ class Client:
             on_event: gets the progress.
             proxies: build arguments for proxies.
             frontend_attrs: further attributes of the frontend.
-            keywords: all else.
+            keywords: all else, as for :meth:`build`.
 
         Raises:
             UnsupportedError: the frontend does not know this question, or knows none; or the way to the daemon is
@@ -178,9 +176,7 @@ class Client:
         question = Question(request.call)
         run = self._run(context, file, request, proxies=proxies, frontend_attrs=frontend_attrs, question=question)
         async with run as build:
-            async for event in build:
-                if on_event is not None and isawaitable(outcome := on_event(event)):
-                    await outcome
+            await _follow(build, on_event)
         where = os.fspath(context) if isinstance(context, str | os.PathLike) else ""
         filename = dockerfile_name("" if where == "-" else where, None if file is None else os.fspath(file))
         return call_answer(request.call, question.metadata, filename=filename)
@@ -382,8 +378,9 @@ def connect(
             ``DOCKER_HOST``, the current docker context, then the default and rootless sockets.
         builder: a builder of ``docker buildx``, or its name, in place of an address; the first of its nodes is used.
         tls: the files for TLS at ``address``; by default what ``DOCKER_TLS_VERIFY`` and ``DOCKER_CERT_PATH`` say.
-        credentials: of registries that builds may use: ``{"ghcr.io": ("user", "token")}``, or something that looks for
-            them, such as ``DockerConfig()``, which knows what ``docker login`` has left.
+        credentials: of registries that builds may use: ``{"ghcr.io": ("user", "token")}``, with a pair or
+            :class:`Credentials` for each; or a :class:`CredentialSource`, which looks for them, such as
+            ``DockerConfig()``, which knows what ``docker login`` has left.
         way: how builds are run there, if not the best way that works: ``http2``, ``hijack`` or ``direct`` for
             BuildKit's own API, ``build`` for the Engine's endpoint ``POST /build``, which can do less.
 
@@ -393,6 +390,12 @@ def connect(
         UnsupportedError: (on entering) what answers has no BuildKit, or not on this way.
     """
     return Client(Daemon(_endpoint(address, builder, tls), way=way), credentials=credentials)
+
+
+async def _follow(build: Build, on_event: Callable[[ProgressEvent], object] | None) -> None:
+    async for event in build:
+        if on_event is not None and isawaitable(outcome := on_event(event)):
+            await outcome
 
 
 def _endpoint(address: str | None, builder: str | Builder | None, tls: TlsFiles | None) -> Endpoint:

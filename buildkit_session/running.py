@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from buildkit_session.engine.events import ProgressEvent
     from buildkit_session.engine.question import Question
     from buildkit_session.engine.solving import SolveStream
-    from buildkit_session.image_transport import ImageTransport
+    from buildkit_session.image_delivery import ImageDelivery
     from buildkit_session.inputs import Inputs
     from buildkit_session.messages.moby.buildkit.v1 import SolveRequest
     from buildkit_session.output import Output
@@ -188,12 +188,10 @@ class Run:
 
         return await to_thread.run_sync(ContentStores, self._request.cache_from, self._request.cache_to, self._outputs)
 
-    def _images(self) -> AbstractAsyncContextManager[ImageTransport]:
-        from buildkit_session.image_transport import image_transport  # noqa: PLC0415 - needs the API's ways too
+    def _images(self) -> AbstractAsyncContextManager[ImageDelivery]:
+        from buildkit_session.image_delivery import image_delivery  # noqa: PLC0415 - needs the API's ways too
 
-        return image_transport(
-            self._outputs, self._daemon.endpoint, self._info, credentials=self._auth, tell=self._tell
-        )
+        return image_delivery(self._outputs, self._daemon.endpoint, self._info, credentials=self._auth, tell=self._tell)
 
     async def _tell(self, events: Sequence[ProgressEvent]) -> None:
         await self._stream.tell(events)

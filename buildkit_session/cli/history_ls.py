@@ -57,11 +57,11 @@ _NAME_WIDTH: Final = 36
 def run(line: CommandLine) -> int:
     """Run the command and return its exit code."""
     from buildkit_session.cli import asking  # noqa: PLC0415 - it loads the client, which help does not need
-    from buildkit_session.cli.destination import find_destination  # noqa: PLC0415 - as above
+    from buildkit_session.cli.chosen_builder import choose_builder  # noqa: PLC0415 - as above
 
     async def question(client: Client) -> None:
         records = await client.history(filters=line.all("filter"), limit=LIMIT)
-        chosen = find_destination(line.last("host"), line.last("builder"))
+        chosen = choose_builder(line.last("host"), line.last("builder"))
         Console.output().write(_shown(records, f"{chosen.name}/{chosen.node}", line))
 
     return asking.ask(line, question)
@@ -120,18 +120,18 @@ def _fields(row: _Row, now: int, *, width: int | None) -> dict[str, object]:
 
 
 def _object(row: _Row) -> dict[str, object]:
-    from buildkit_session.engine.moments import format_moment  # noqa: PLC0415 - as above
+    from buildkit_session.engine.timestamps import format_timestamp  # noqa: PLC0415 - as above
 
     record = row.record
     return {
         "ref": row.full_ref,
         "name": row.name,
         "status": _status(record),
-        "created_at": format_moment(record.created or 0),
+        "created_at": format_timestamp(record.created or 0),
         "total_steps": record.total_steps,
         "completed_steps": record.completed_steps,
         "cached_steps": record.cached_steps,
-        **({"completed_at": format_moment(record.completed)} if record.completed is not None else {}),
+        **({"completed_at": format_timestamp(record.completed)} if record.completed is not None else {}),
     }
 
 

@@ -18,7 +18,6 @@ import anyio
 
 from buildkit_session.engine.build_log import BuildLog
 from buildkit_session.engine.progress import decode_status
-from buildkit_session.engine.solve_error import build_error
 from buildkit_session.errors import RemoteProtocolError, RpcError, SessionError
 from buildkit_session.supervision import supervised
 
@@ -45,6 +44,10 @@ DRAIN: Final = 3.0
 
 SILENCE: Final = 0.5
 """The same after a failure: of a build that never began the daemon would report nothing, for six seconds."""
+
+
+LINGER: Final = 10.0
+"""Seconds after the end of a build after which no more progress is waited for, however much keeps coming."""
 
 
 class SolveStream:
@@ -74,6 +77,7 @@ class SolveStream:
         self._error: SessionError | None = None  # how Solve failed
         self._fault: RemoteProtocolError | None = None  # what was wrong about the progress
         self._wait = anyio.CancelScope()  # the current wait for progress
+        self._last_call = math.inf  # when the last of these ends, on the clock of the event loop
 
     @property
     def finished(self) -> bool:
@@ -116,7 +120,11 @@ class SolveStream:
         self._events += events
 
     def _failure(self, error: SessionError) -> SessionError:
-        return build_error(error, self._log) if isinstance(error, RpcError) else error
+        if not isinstance(error, RpcError):
+            return error
+        from buildkit_session.engine.solve_error import build_error  # noqa: PLC0415 - most builds succeed
+
+        return build_error(error, self._log)
 
     # -- the tasks of solving() --
 
@@ -134,6 +142,7 @@ class SolveStream:
             self._error = error
             self._solved.set()
             self._told.close()
+            self._last_call = anyio.current_time() + LINGER
             self._wait.deadline = self._patience()
 
     async def _follow(self, control: Control, ref: str, send: MemoryObjectSendStream[Sequence[ProgressEvent]]) -> None:
@@ -152,14 +161,24 @@ class SolveStream:
     ) -> None:
         try:
             while responses := await self._next_responses(call):
-                await send.send([event for data in responses for event in decode_status(data)])
+                await self._pass_on([event for data in responses for event in decode_status(data)], send)
         except RpcError as error:
             if call.ended:
                 raise
             raise RemoteProtocolError(f"the daemon's progress cannot be read: {error}") from error
 
+    async def _pass_on(
+        self, events: Sequence[ProgressEvent], send: MemoryObjectSendStream[Sequence[ProgressEvent]]
+    ) -> None:
+        """Give events to the caller. The time that he takes is not the daemon's."""
+        begun = anyio.current_time()
+        await send.send(events)
+        self._last_call += anyio.current_time() - begun
+
     async def _next_responses(self, call: OutgoingCall[v1.StatusRequest, bytes]) -> list[bytes]:
         """Wait for progress; once the build has ended, not for long."""
+        if anyio.current_time() >= self._last_call:
+            return []
         with anyio.CancelScope(deadline=self._patience()) as self._wait:
             return await call.recv_many()
         return []
@@ -168,7 +187,7 @@ class SolveStream:
         """When to stop waiting for progress, on the clock of the event loop."""
         if not self._solved.is_set():
             return math.inf
-        return anyio.current_time() + (DRAIN if self._error is None else SILENCE)
+        return min(anyio.current_time() + (DRAIN if self._error is None else SILENCE), self._last_call)
 
 
 @asynccontextmanager

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BuildRequest"]
 
+_NOTHING: Final[tuple[object, ...]] = (None, (), [], {}, "")
 _INLINE_ARGUMENT: Final = "BUILDKIT_INLINE_CACHE"
 _READERS: Final = {
     "add_hosts": "extra_host.read_extra_hosts",
@@ -192,7 +193,7 @@ class BuildRequest:
         if no_cache and filtered:
             raise InputError("--no-cache and --no-cache-filter cannot currently be used together; choose one")
         annotated: dict[str, str] = _read("annotations", annotations) or {}
-        stated = any(value not in (None, (), "") for value in (attests, sbom, provenance))
+        stated = any(value not in _NOTHING for value in (attests, sbom, provenance))
         return cls(
             tags=names,
             target=_text("target", target),
@@ -251,7 +252,7 @@ def _with_inline(cache_to: object, build_args: Mapping[str, str | None]) -> obje
 
 def _read(name: str, given: object) -> Any:
     """Read an argument; ``None`` if nothing was given."""
-    return None if given in (None, (), "") else _reader(name)(given)
+    return None if given in _NOTHING else _reader(name)(given)
 
 
 def _reader(name: str) -> Any:

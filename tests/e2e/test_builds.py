@@ -262,7 +262,7 @@ async def test_a_source_policy_is_kept_to(daemon: Daemon, tmp_path: Path) -> Non
     expected, text = (
         (bk.UnsupportedError, "a source policy needs BuildKit 0.11")
         if daemon.version.startswith("20.10")
-        else (bk.BuildError, "not allowed by policy")
+        else (bk.BuildError, "denied by policy")
     )
     async with bk.connect(daemon.address) as client:
         with pytest.raises(expected, match=text):

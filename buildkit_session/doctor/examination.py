@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from anyio import to_thread
 
+from buildkit_session.doctor.finding import Finding, Level
+from buildkit_session.doctor.machine import find_sockets, look_around
 from buildkit_session.engine.contexts import find_endpoint
 from buildkit_session.engine.daemon import Daemon
 from buildkit_session.engine.history import History
 from buildkit_session.errors import SessionError, UnsupportedError
-from buildkit_session.finding import Finding, Level
-from buildkit_session.surroundings import find_sockets, look_around
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
