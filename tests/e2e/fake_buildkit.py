@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from buildkit_session.grpc.call import Call
+    from buildkit_session.grpc.incoming_call import IncomingCall as Call
 
     Script: TypeAlias = Callable[[Call[bytes, bytes]], Awaitable[None]]
     Kind: TypeAlias = Literal["direct", "hijack"]

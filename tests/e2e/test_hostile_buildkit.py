@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from fake_buildkit import FakeBuildkit, Kind, Script
 
-    from buildkit_session.grpc.call import Call
+    from buildkit_session.grpc.incoming_call import IncomingCall as Call
 
 pytestmark = pytest.mark.anyio
 
