@@ -64,7 +64,7 @@ def test_bad_platforms(value: str) -> None:
 
 def test_networks() -> None:
     assert [arguments.network(mode) for mode in (None, "none", "host", "default")] == ["", "none", "host", "default"]
-    with pytest.raises(InputError, match="'bridge' is not supported"):
+    with pytest.raises(InputError, match='"bridge" not supported'):
         arguments.network("bridge")
 
 
