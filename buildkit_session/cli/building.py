@@ -152,7 +152,11 @@ def _answer(answer: CallAnswer, options: BuildOptions) -> int:
     if answer.error:
         report(answer.error)
     if options.metadata_file is not None:
-        write_whole(options.metadata_file, metadata_json(metadata(answer.metadata)))
+        try:
+            write_whole(options.metadata_file, metadata_json(metadata(answer.metadata)))
+        except InputError as error:
+            report(explain(error, debug=options.debug, action=""))
+            return FAILURE
     return answer.exit_code
 
 
@@ -273,8 +277,8 @@ def _partial_result(options: BuildOptions, screen: _Screen) -> str:
 def _deliver(result: BuildResult, options: BuildOptions, screen: _Screen) -> int:
     try:
         _write_files(result, options, screen)
-    except OSError as error:
-        report(f"writing {error.filename}: {error.strerror}")
+    except InputError as error:
+        report(explain(error, debug=options.debug, action=""))
         return FAILURE
     for warning in result.warnings:
         Console.messages().write(f"WARNING: {warning}\n")
