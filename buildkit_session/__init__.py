@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     from buildkit_session.build import Build, BuildResult
     from buildkit_session.client import Client, connect
     from buildkit_session.context import Context
+    from buildkit_session.engine.address import TlsFiles
     from buildkit_session.engine.cache_records import CacheRecord
+    from buildkit_session.engine.check_report import CheckReport
     from buildkit_session.engine.daemon import DaemonInfo
     from buildkit_session.engine.events import (
         EngineText,
         ImageId,
         ProgressEvent,
+        ProgressGroup,
         Vertex,
         VertexLog,
         VertexStatus,
@@ -65,21 +68,30 @@ if TYPE_CHECKING:
         PlanWarningKind,
     )
     from buildkit_session.request import secret, ssh
+    from buildkit_session.request.keywords import BuildKeywords
+    from buildkit_session.services.credentials import Credentials, CredentialSource
+    from buildkit_session.services.docker_config import DockerConfig
     from buildkit_session.services.exported import Exported
+    from buildkit_session.source import SourceExcerpt, SourceFile, SourceRange
 
 __all__ = [
     "Build",
     "BuildError",
+    "BuildKeywords",
     "BuildRecord",
     "BuildResult",
     "BuildState",
     "CacheRecord",
     "CallAnswer",
+    "CheckReport",
     "Client",
     "ConnectionClosed",
     "Context",
+    "CredentialSource",
+    "Credentials",
     "DaemonInfo",
     "DirectoryTotal",
+    "DockerConfig",
     "EngineError",
     "EngineInfo",
     "EngineText",
@@ -98,12 +110,17 @@ __all__ = [
     "PlannedEntry",
     "PlannedKind",
     "ProgressEvent",
+    "ProgressGroup",
     "ProtocolError",
     "QuotaExceeded",
     "RemoteProtocolError",
     "RpcError",
     "SessionError",
+    "SourceExcerpt",
+    "SourceFile",
+    "SourceRange",
     "StreamReset",
+    "TlsFiles",
     "TransferError",
     "UnsupportedError",
     "UpgradeRefused",
@@ -120,27 +137,35 @@ __all__ = [
 
 __version__ = "0.1.0"
 
+# The module that each name comes from; errors are not listed, there are too many.
 _HOME = {
     **dict.fromkeys(("Build", "BuildResult"), "build"),
+    "BuildKeywords": "request.keywords",
+    **dict.fromkeys(("BuildRecord", "BuildState"), "engine.history_values"),
+    "CacheRecord": "engine.cache_records",
     "CallAnswer": "answer",
+    "CheckReport": "engine.check_report",
     **dict.fromkeys(("Client", "connect"), "client"),
-    **dict.fromkeys(("Context",), "context"),
+    "Context": "context",
+    **dict.fromkeys(("CredentialSource", "Credentials"), "services.credentials"),
+    "DaemonInfo": "engine.daemon",
     **dict.fromkeys(
         ("DirectoryTotal", "IgnoreDecision", "Plan", "PlanWarning", "PlanWarningKind", "PlannedEntry", "PlannedKind"),
         "plan",
     ),
-    **dict.fromkeys(("IgnoreLine",), "fsutil.dockerignore"),
-    **dict.fromkeys(("BuildRecord", "BuildState"), "engine.history_values"),
-    "CacheRecord": "engine.cache_records",
-    "DaemonInfo": "engine.daemon",
-    **dict.fromkeys(("EngineInfo",), "engine.info"),
-    "Worker": "engine.workers",
-    "Exported": "services.exported",
-    "ListedEntry": "fsutil.listing",
+    "DockerConfig": "services.docker_config",
+    "EngineInfo": "engine.info",
     **dict.fromkeys(
-        ("EngineText", "ImageId", "ProgressEvent", "Vertex", "VertexLog", "VertexStatus", "VertexWarning"),
+        ("EngineText", "ImageId", "ProgressEvent", "ProgressGroup"),
         "engine.events",
     ),
+    **dict.fromkeys(("Vertex", "VertexLog", "VertexStatus", "VertexWarning"), "engine.events"),
+    "Exported": "services.exported",
+    "IgnoreLine": "fsutil.dockerignore",
+    "ListedEntry": "fsutil.listing",
+    **dict.fromkeys(("SourceExcerpt", "SourceFile", "SourceRange"), "source"),
+    "TlsFiles": "engine.address",
+    "Worker": "engine.workers",
 }
 
 # Modules that are part of the public face themselves.

@@ -144,7 +144,7 @@ class Build:
         """
         async for _ in self:
             pass
-        response: Mapping[str, str] = getattr(self._stream, "exporter_response", {})
+        response = self._stream.exporter_response
         image = _checked(self._image_id or image_id(response))
         for target in self._targets:
             await _wait_for(target)

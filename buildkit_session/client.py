@@ -3,55 +3,41 @@
 from __future__ import annotations
 
 import os
-import secrets
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-import anyio
 from anyio import to_thread
 
 from buildkit_session import output
-from buildkit_session.build import Build, BuildResult, Lifeline
-from buildkit_session.context import open_directories
 from buildkit_session.engine.contexts import find_endpoint
 from buildkit_session.engine.daemon import Daemon
-from buildkit_session.engine.hijack import hijack
 from buildkit_session.errors import InputError, LocalProtocolError
 from buildkit_session.inputs import MAX_DOCKERFILE, prepared
-from buildkit_session.offer import make_auth, make_session, make_targets, running_agents
+from buildkit_session.offer import make_auth
 from buildkit_session.request.build_request import BuildRequest
-from buildkit_session.request.outputs import default_outputs, sent, with_tags
-from buildkit_session.services.filesync import FileSync
+from buildkit_session.running import Run
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from datetime import timedelta
     from types import TracebackType
 
     from buildkit_session.answer import CallAnswer
-    from buildkit_session.build import Target
-    from buildkit_session.content_stores import ContentStores
+    from buildkit_session.build import Build, BuildResult
     from buildkit_session.engine.address import Endpoint, TlsFiles
     from buildkit_session.engine.builders import Builder
     from buildkit_session.engine.cache_records import CacheRecord
-    from buildkit_session.engine.client import EngineClient
     from buildkit_session.engine.daemon import DaemonInfo, Way
     from buildkit_session.engine.events import ProgressEvent
     from buildkit_session.engine.history import History
     from buildkit_session.engine.history_values import BuildRecord
     from buildkit_session.engine.question import Question
-    from buildkit_session.engine.solving import SolveStream
     from buildkit_session.engine.subrequest import Call
-    from buildkit_session.http2.connection import Connection
-    from buildkit_session.image_transport import ImageTransport
-    from buildkit_session.inputs import ContextLike, Inputs
+    from buildkit_session.inputs import ContextLike
     from buildkit_session.offer import CredentialsLike
     from buildkit_session.request.keywords import BuildKeywords
-    from buildkit_session.services.auth import Auth
-    from buildkit_session.session import Session
 
 __all__ = ["Client", "connect"]
 
@@ -108,7 +94,7 @@ class Client:
             on_event: called, and awaited if it is a coroutine function, with every progress event.
             proxies: build arguments for proxies that ``build_args`` does not name.
             frontend_attrs: further attributes of the frontend, passed as they are.
-            keywords: all else: see :class:`~buildkit_session.request.keywords.BuildKeywords`.
+            keywords: all else; ``help(buildkit_session.BuildKeywords)`` lists them.
 
         Raises:
             InputError: an argument or a file cannot be used; nothing was sent.
@@ -121,9 +107,7 @@ class Client:
         """
         started = self.start(context, file=file, proxies=proxies, frontend_attrs=frontend_attrs, **keywords)
         async with started as build:
-            async for event in build:
-                if on_event is not None and isawaitable(outcome := on_event(event)):
-                    await outcome
+            await _follow(build, on_event)
             return await build.result()
 
     @asynccontextmanager
@@ -174,7 +158,7 @@ class Client:
             on_event: gets the progress.
             proxies: build arguments for proxies.
             frontend_attrs: further attributes of the frontend.
-            keywords: all else.
+            keywords: all else, as for :meth:`build`.
 
         Raises:
             UnsupportedError: the frontend does not know this question, or knows none; or the way to the daemon is
@@ -192,9 +176,7 @@ class Client:
         question = Question(request.call)
         run = self._run(context, file, request, proxies=proxies, frontend_attrs=frontend_attrs, question=question)
         async with run as build:
-            async for event in build:
-                if on_event is not None and isawaitable(outcome := on_event(event)):
-                    await outcome
+            await _follow(build, on_event)
         where = os.fspath(context) if isinstance(context, str | os.PathLike) else ""
         filename = dockerfile_name("" if where == "-" else where, None if file is None else os.fspath(file))
         return call_answer(request.call, question.metadata, filename=filename)
@@ -243,7 +225,7 @@ class Client:
         await to_thread.run_sync(request.check)
         info = await self.info()
         async with prepared(context, file, request.build_contexts, fetch=self._fetch) as inputs:
-            run = _Run(
+            run = Run(
                 self._daemon,
                 info,
                 request,
@@ -379,176 +361,6 @@ class Client:
             return await fetch_file(link, url, max_size=MAX_DOCKERFILE)
 
 
-class _Run:
-    """One build, from its checked arguments to its end."""
-
-    def __init__(
-        self,
-        daemon: Daemon,
-        info: DaemonInfo,
-        request: BuildRequest,
-        inputs: Inputs,
-        *,
-        auth: Auth | None,
-        proxies: Mapping[str, str],
-        frontend_attrs: Mapping[str, str],
-        question: Question | None = None,
-    ) -> None:
-        self._daemon = daemon
-        self._info = info
-        self._request = request
-        self._inputs = inputs
-        self._auth = auth
-        self._proxies = proxies
-        self._frontend_attrs = frontend_attrs
-        self._question = question
-        default = with_tags(default_outputs(docker_driver=info.is_engine, environ=os.environ), request.tags)
-        self._outputs = sent(request.outputs or default)
-        self._targets: dict[int, Target] = {}
-        self._stream: SolveStream
-
-    @asynccontextmanager
-    async def started(self) -> AsyncIterator[Build]:
-        with open_directories(self._inputs.directories) as directories:
-            self._shared = FileSync(directories)
-            agents = running_agents(self._request.ssh, over_ssh=self._inputs.over_ssh)
-            try:
-                by_engine = self._info.way == "build" and self._question is None
-                runs = self._on_engine() if by_engine else self._on_buildkit()
-                async with agents as self._agents, runs as build:
-                    try:
-                        yield build
-                    finally:
-                        build.leave()
-            finally:
-                with anyio.CancelScope(shield=True):
-                    for made in self._targets.values():
-                        await made.abandon()
-
-    @asynccontextmanager
-    async def _on_buildkit(self) -> AsyncIterator[Build]:
-        """Run it through BuildKit's own API."""
-        # Here, not above: the messages of the API take time to load.
-        from buildkit_session.engine.capabilities import require_several_outputs  # noqa: PLC0415
-        from buildkit_session.engine.solving import solving  # noqa: PLC0415
-        from buildkit_session.solve_request import make_ref, make_solve_request, require_support  # noqa: PLC0415
-
-        require_support(self._request, self._outputs, self._info)
-        stores = await self._stores()
-        ref = make_ref()
-        async with self._images() as images:
-            self._targets = make_targets(self._outputs, images.loaders)
-            session = self._session(stores)
-            solve = make_solve_request(
-                self._request,
-                self._inputs,
-                images.outputs,
-                ref=ref,
-                session=session.id,
-                daemon=self._info,
-                environ=os.environ,
-                cache_from=stores.cache_from if stores else self._request.cache_from,
-                proxies=self._proxies,
-                attrs=self._frontend_attrs,
-            )
-            async with self._daemon.link() as link, session.serving(link.dial_session) as connection:
-                if len(self._outputs) > 1:
-                    await require_several_outputs(link, address=self._info.address)
-                asked = self._question.put(link, solve) if self._question else None
-                async with asked or solving(link.control, solve, afterwards=images.afterwards) as self._stream:
-                    yield self._build(
-                        self._stream,
-                        session,
-                        connection,
-                        ref=ref,
-                        finish=stores.finish if stores else None,
-                        warnings=(*self._warnings(), *(stores.warnings if stores else ())),
-                    )
-
-    def _warnings(self) -> Iterator[str]:
-        if not self._outputs and not self._request.outputs and self._question is None:
-            yield (
-                "No output specified, so the result stays in the daemon's cache alone; "
-                "ask for one by --output, --push or --load (outputs=, push=True, load=True)"
-            )
-
-    def _images(self) -> AbstractAsyncContextManager[ImageTransport]:
-        from buildkit_session.image_transport import image_transport  # noqa: PLC0415 - needs the API's ways too
-
-        return image_transport(
-            self._outputs, self._daemon.endpoint, self._info, credentials=self._auth, tell=self._tell
-        )
-
-    async def _tell(self, events: Sequence[ProgressEvent]) -> None:
-        await self._stream.tell(events)
-
-    @asynccontextmanager
-    async def _on_engine(self) -> AsyncIterator[Build]:
-        """Run it through the Engine's own endpoint."""
-        from buildkit_session.engine.client import EngineClient  # noqa: PLC0415 - few builds take this way
-        from buildkit_session.engine_request import make_build_params  # noqa: PLC0415
-
-        self._targets = make_targets(self._outputs, {})
-        session = self._session(None)
-        params = make_build_params(
-            self._request, self._inputs, self._outputs, build_id=secrets.token_hex(16), session=session.id
-        )
-        async with AsyncExitStack() as stack:
-            engine: EngineClient = await stack.enter_async_context(
-                EngineClient(self._daemon.endpoint, info=self._info.engine)
-            )
-            connection = await stack.enter_async_context(session.serving(await self._dial_by(engine)))
-            lifeline = Lifeline(connection)
-            with lifeline.waiting():
-                stream = await stack.enter_async_context(engine.build(params))
-            yield self._build(stream, session, connection, lifeline=lifeline)
-
-    async def _dial_by(
-        self, engine: EngineClient
-    ) -> Callable[[list[tuple[str, str]], Callable[[], Connection]], Awaitable[Connection]]:
-        path = await engine.path("/session")
-
-        async def dial(headers: list[tuple[str, str]], make_connection: Callable[[], Connection]) -> Connection:
-            return await hijack(self._daemon.endpoint, path, headers, make_connection)
-
-        return dial
-
-    def _build(
-        self, stream: Any, session: Session, connection: Connection, *, lifeline: Lifeline | None = None, **more: Any
-    ) -> Build:
-        return Build(
-            stream,
-            session,
-            lifeline or Lifeline(connection),
-            self._outputs,
-            self._targets.values(),
-            explain=self._shared.explain,
-            **more,
-        )
-
-    async def _stores(self) -> ContentStores | None:
-        """Look at the layouts on disk that the build uses, if there are any."""
-        entries = (*self._request.cache_from, *self._request.cache_to)
-        if not any(entry.type == "local" for entry in entries) and all(
-            getattr(out, "tar", True) for out in self._outputs
-        ):
-            return None
-        from buildkit_session.content_stores import ContentStores  # noqa: PLC0415 - few builds use any
-
-        return await to_thread.run_sync(ContentStores, self._request.cache_from, self._request.cache_to, self._outputs)
-
-    def _session(self, stores: ContentStores | None) -> Session:
-        return make_session(
-            self._request,
-            self._inputs,
-            shared=self._shared,
-            targets=self._targets,
-            auth=self._auth,
-            agents=self._agents,
-            stores=stores,
-        )
-
-
 def connect(
     address: str | None = None,
     *,
@@ -566,8 +378,9 @@ def connect(
             ``DOCKER_HOST``, the current docker context, then the default and rootless sockets.
         builder: a builder of ``docker buildx``, or its name, in place of an address; the first of its nodes is used.
         tls: the files for TLS at ``address``; by default what ``DOCKER_TLS_VERIFY`` and ``DOCKER_CERT_PATH`` say.
-        credentials: of registries that builds may use: ``{"ghcr.io": ("user", "token")}``, or something that looks for
-            them, such as ``DockerConfig()``, which knows what ``docker login`` has left.
+        credentials: of registries that builds may use: ``{"ghcr.io": ("user", "token")}``, with a pair or
+            :class:`Credentials` for each; or a :class:`CredentialSource`, which looks for them, such as
+            ``DockerConfig()``, which knows what ``docker login`` has left.
         way: how builds are run there, if not the best way that works: ``http2``, ``hijack`` or ``direct`` for
             BuildKit's own API, ``build`` for the Engine's endpoint ``POST /build``, which can do less.
 
@@ -577,6 +390,12 @@ def connect(
         UnsupportedError: (on entering) what answers has no BuildKit, or not on this way.
     """
     return Client(Daemon(_endpoint(address, builder, tls), way=way), credentials=credentials)
+
+
+async def _follow(build: Build, on_event: Callable[[ProgressEvent], object] | None) -> None:
+    async for event in build:
+        if on_event is not None and isawaitable(outcome := on_event(event)):
+            await outcome
 
 
 def _endpoint(address: str | None, builder: str | Builder | None, tls: TlsFiles | None) -> Endpoint:

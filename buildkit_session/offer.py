@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from buildkit_session.request.build_request import BuildRequest
     from buildkit_session.request.ssh import SshSource
     from buildkit_session.services import Service
-    from buildkit_session.services.auth import Auth, CredentialSource
+    from buildkit_session.services.auth import Auth
+    from buildkit_session.services.credentials import Credentials, CredentialSource
     from buildkit_session.services.filesync import FileSync
     from buildkit_session.services.ssh import Agent
+    from buildkit_session.services.tokens import Tokens
 
-    CredentialsLike: TypeAlias = Mapping[str, tuple[str, str]] | CredentialSource
+    CredentialsLike: TypeAlias = Mapping[str, tuple[str, str] | Credentials] | CredentialSource
 
 __all__ = ["CredentialsLike", "make_auth", "make_session", "make_targets", "running_agents"]
 
@@ -88,7 +90,7 @@ def make_auth(credentials: CredentialsLike | None) -> Auth | None:
     """Make what answers for registries: once for a client, as it keeps the secrets by which daemons know it again.
 
     Args:
-        credentials: of registries: names and pairs, or something that looks for them.
+        credentials: by registry, or something that looks for them.
 
     Raises:
         InputError: they are neither.
@@ -96,19 +98,41 @@ def make_auth(credentials: CredentialsLike | None) -> Auth | None:
     if credentials is None:
         return None
     # Here, not above: few programs have any.
-    from buildkit_session.engine.web import AiohttpWeb  # noqa: PLC0415
-    from buildkit_session.services.auth import Auth, Credentials, StaticCredentials, Tokens  # noqa: PLC0415
+    from buildkit_session.services.auth import Auth  # noqa: PLC0415
+    from buildkit_session.services.credentials import StaticCredentials  # noqa: PLC0415
     from buildkit_session.services.docker_config import DockerConfig  # noqa: PLC0415
 
     if isinstance(credentials, DockerConfig):
-        return Auth(credentials, tokens=Tokens.of_environment(os.environ, AiohttpWeb()))
+        return Auth(credentials, tokens=_docker_tokens)
     if not isinstance(credentials, Mapping):
-        return Auth(credentials, tokens=Tokens.of_one_client(AiohttpWeb()))
-    try:
-        known = StaticCredentials({host: Credentials(*pair) for host, pair in credentials.items()})
-    except TypeError:
-        raise InputError("credentials must be a mapping such as {'ghcr.io': ('user', 'token')}") from None
-    return Auth(known, tokens=Tokens.of_one_client(AiohttpWeb()))
+        return Auth(credentials, tokens=_own_tokens)
+    known = {host: _credentials(given) for host, given in credentials.items()}
+    return Auth(StaticCredentials(known), tokens=_own_tokens)
+
+
+def _credentials(given: object) -> Credentials:
+    from buildkit_session.services.credentials import Credentials  # noqa: PLC0415 - as above
+
+    match given:
+        case Credentials():
+            return given
+        case (str(username), str(password)):
+            return Credentials(username, password)
+    raise InputError("credentials must be a mapping such as {'ghcr.io': ('user', 'token')}")
+
+
+def _docker_tokens() -> Tokens | None:
+    from buildkit_session.engine.web import AiohttpWeb  # noqa: PLC0415 - as above
+    from buildkit_session.services.tokens import Tokens  # noqa: PLC0415
+
+    return Tokens.of_environment(os.environ, AiohttpWeb())
+
+
+def _own_tokens() -> Tokens:
+    from buildkit_session.engine.web import AiohttpWeb  # noqa: PLC0415 - as above
+    from buildkit_session.services.tokens import Tokens  # noqa: PLC0415
+
+    return Tokens.of_one_client(AiohttpWeb())
 
 
 @asynccontextmanager

@@ -17,16 +17,16 @@ from buildkit_session.http2.connection import Connection
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from buildkit_session.grpc.call import Call
+    from buildkit_session.grpc.incoming_call import IncomingCall
 
 
-async def send_out(call: Call[bytes, bytes]) -> None:
+async def send_out(call: IncomingCall[bytes, bytes]) -> None:
     async with metered():
         for _ in range(wanted_messages(await call.recv() or b"")):
             await call.send(MESSAGE)
 
 
-async def take_in(call: Call[bytes, bytes]) -> None:
+async def take_in(call: IncomingCall[bytes, bytes]) -> None:
     received = 0
     async with metered():
         while bodies := await call.recv_many():

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from buildkit_session.cli import interruption
-from buildkit_session.cli.destination import find_destination
+from buildkit_session.cli.chosen_builder import choose_builder
 from buildkit_session.cli.failure import FAILURE, SUCCESS, exit_code, explain, report
 from buildkit_session.errors import SessionError
 
@@ -30,7 +30,7 @@ def ask(line: CommandLine, question: Callable[[Client], Awaitable[None]]) -> int
         logging.basicConfig(level=logging.DEBUG)
 
     async def connected() -> None:
-        async with find_destination(line.last("host"), line.last("builder")).connect() as client:
+        async with choose_builder(line.last("host"), line.last("builder")).connect() as client:
             await question(client)
 
     try:

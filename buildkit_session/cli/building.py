@@ -1,16 +1,15 @@
 """A build as a person sees it: the client's events on a display, then the id, or the reason.
 
-Order of events: the client connects; the build begins, and the display is repainted ten times a second, in a thread:
-a stopped terminal must not stop the session's answers to the daemon; the client closes everything; what is left is
-shown; errors, the id file and the id come last.
+Order of events: the client connects; the build begins and is shown on the screen; the client closes everything; what is
+left is shown; errors, the id file and the id come last.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import time
 import traceback
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +17,15 @@ import anyio
 import anyio.to_thread
 
 from buildkit_session import output
-from buildkit_session.build import BuildResult
 from buildkit_session.cli import exports, interruption
 from buildkit_session.cli.build_settings import read_settings
-from buildkit_session.cli.console import Console, StreamLostError
-from buildkit_session.cli.destination import Destination, find_destination
+from buildkit_session.cli.chosen_builder import ChosenBuilder, choose_builder
+from buildkit_session.cli.console import Console
 from buildkit_session.cli.displays import choose_display, choose_mode
 from buildkit_session.cli.failure import FAILURE, SUCCESS, excerpts, exit_code, explain, report
 from buildkit_session.cli.interruption import SignalError
-from buildkit_session.cli.rawjson import warning_json
+from buildkit_session.cli.screen import Screen, make_feed
 from buildkit_session.engine.atomic_file import write_whole
-from buildkit_session.engine.events import Vertex, VertexWarning
 from buildkit_session.engine.metadata_file import PROVENANCE, metadata, metadata_json, minimal_provenance
 from buildkit_session.errors import BuildError, InputError, SessionError, UnsupportedError
 from buildkit_session.services.docker_config import DockerConfig
@@ -36,19 +33,15 @@ from buildkit_session.supervision import supervised
 from buildkit_session.truth import FALSE, TRUE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from buildkit_session.answer import CallAnswer
+    from buildkit_session.build import BuildResult
     from buildkit_session.cli.build import BuildOptions
     from buildkit_session.cli.display import Display
     from buildkit_session.client import Client
-    from buildkit_session.engine.events import ProgressEvent
 
 __all__ = ["run"]
-
-_REPAINT_INTERVAL = 0.1  # seconds, as upstream
-# Events taken in between two repaints; a display that cannot keep up slows the stream down instead of filling memory.
-_EVENTS_PER_REPAINT = 1000
 
 
 def run(options: BuildOptions) -> int:
@@ -56,16 +49,16 @@ def run(options: BuildOptions) -> int:
     if options.debug:
         logging.basicConfig(level=logging.DEBUG)
     try:
-        destination = find_destination(options.address, options.builder)
-        screen = _Screen(_display(options, destination), Console.messages(), destination)
+        builder = choose_builder(options.address, options.builder)
+        screen = Screen(_display(options, builder), Console.messages())
     except (InputError, UnsupportedError) as error:
         report(explain(error, debug=options.debug))
         return FAILURE
-    ends: Callable[[], Coroutine[Any, Any, BuildResult | CallAnswer]] = partial(
-        _ask if options.asks else _build, options, screen
+    ends: Callable[[], Coroutine[Any, Any, _Built | CallAnswer]] = partial(
+        _ask if options.asks else _build, options, builder, screen
     )
     try:
-        result = interruption.run(ends)
+        end = interruption.run(ends)
     except SignalError as error:
         return _on_interrupt(error, options, screen)
     except SessionError as error:
@@ -74,13 +67,30 @@ def run(options: BuildOptions) -> int:
         report(explain(error, debug=options.debug))
         return exit_code(error)
     screen.close(None)
-    return _deliver(result, options, screen) if isinstance(result, BuildResult) else _answer(result, options)
+    try:
+        return _deliver(end, options, builder, screen) if isinstance(end, _Built) else _answer(end, options)
+    except InputError as error:  # a file cannot be written
+        report(explain(error, debug=options.debug, action=""))
+        return FAILURE
 
 
-async def _build(options: BuildOptions, screen: _Screen) -> BuildResult:
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """How a build has ended.
+
+    Attributes:
+        result: what it has made.
+        provenance: how that came about, as the metadata file says it.
+    """
+
+    result: BuildResult
+    provenance: Mapping[str, object]
+
+
+async def _build(options: BuildOptions, builder: ChosenBuilder, screen: Screen) -> _Built:
     settings = await anyio.to_thread.run_sync(read_settings, options)
     async with (
-        screen.destination.connect(credentials=DockerConfig()) as client,
+        builder.connect(credentials=DockerConfig()) as client,
         client.start(
             options.context,
             file=options.file,
@@ -91,8 +101,7 @@ async def _build(options: BuildOptions, screen: _Screen) -> BuildResult:
     ):
         await screen.follow(build)
         result = await build.result()
-        screen.provenance = await _provenance(client, result, options)
-        return result
+        return _Built(result, await _provenance(client, result, options))
 
 
 async def _provenance(client: Client, result: BuildResult, options: BuildOptions) -> Mapping[str, object]:
@@ -112,10 +121,10 @@ async def _provenance(client: Client, result: BuildResult, options: BuildOptions
     }
 
 
-async def _ask(options: BuildOptions, screen: _Screen) -> CallAnswer:
+async def _ask(options: BuildOptions, builder: ChosenBuilder, screen: Screen) -> CallAnswer:
     """Ask the frontend something in place of a build."""
     settings = await anyio.to_thread.run_sync(read_settings, options)
-    send, receive = anyio.create_memory_object_stream["ProgressEvent"](_EVENTS_PER_REPAINT)
+    send, receive = make_feed()
     answers: list[CallAnswer | SessionError] = []
 
     async def ask(client: Client) -> None:
@@ -136,7 +145,7 @@ async def _ask(options: BuildOptions, screen: _Screen) -> CallAnswer:
                 answers.append(answer)
 
     async with (
-        screen.destination.connect(credentials=DockerConfig()) as client,
+        builder.connect(credentials=DockerConfig()) as client,
         supervised() as tasks,
     ):
         tasks.start_soon(ask, client)
@@ -152,22 +161,18 @@ def _answer(answer: CallAnswer, options: BuildOptions) -> int:
     if answer.error:
         report(answer.error)
     if options.metadata_file is not None:
-        try:
-            write_whole(options.metadata_file, metadata_json(metadata(answer.metadata)))
-        except InputError as error:
-            report(explain(error, debug=options.debug, action=""))
-            return FAILURE
+        write_whole(options.metadata_file, metadata_json(metadata(answer.metadata)))
     return answer.exit_code
 
 
-def _display(options: BuildOptions, destination: Destination) -> Display:
+def _display(options: BuildOptions, builder: ChosenBuilder) -> Display:
     return choose_display(
         _mode(options),
         terminal=Console.messages().is_terminal,
         environ=os.environ,
         debug=options.debug,
-        builder=destination.name,
-        driver=destination.driver,
+        builder=builder.name,
+        driver=builder.driver,
     )
 
 
@@ -178,87 +183,7 @@ def _mode(options: BuildOptions) -> str:
     return choose_mode(options.progress, terminal=terminal, environ=os.environ)
 
 
-class _Screen:
-    """A display and the stream it is shown on."""
-
-    def __init__(self, display: Display, console: Console, destination: Destination) -> None:
-        self._display = display
-        self.destination = destination
-        self._console = console
-        self._lost: StreamLostError | None = None  # set by the task that repaints
-        self._unseen = 0  # events taken in since the last repaint
-        self.export_started = False
-        self.provenance: Mapping[str, object] = {}
-        self.warnings: list[VertexWarning] = []
-
-    def close(self, failure: BuildError | None) -> None:
-        """Show what is left."""
-        self._display.resize(*self._console.size)
-        self._write(self._display.finish(failure))
-
-    def _write(self, text: str) -> None:
-        self._console.write(text, safe=self._display.drives_terminal)
-
-    async def follow(self, events: AsyncIterable[ProgressEvent]) -> None:
-        """Show that a build begins, then its events until there are no more.
-
-        Raises:
-            SessionError: from the events.
-            StreamLostError: the stream takes no more text.
-        """
-        failure: SessionError | None = None
-        ended = anyio.Event()
-        painting = anyio.Lock()
-        self._write(self._display.start())
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._keep_painting, painting, ended, tasks.cancel_scope)
-            try:
-                await self._take_in(events, painting)
-            except SessionError as error:
-                failure = error  # raised below: the group would wrap it
-            ended.set()
-        if failure is not None:
-            raise failure
-        if self._lost is not None:
-            raise self._lost
-
-    async def _take_in(self, events: AsyncIterable[ProgressEvent], painting: anyio.Lock) -> None:
-        async for event in events:
-            self._display.handle(event)
-            self.export_started |= _is_start_of_export(event)
-            if isinstance(event, VertexWarning):
-                self.warnings.append(event)
-            self._unseen += 1
-            if self._unseen >= _EVENTS_PER_REPAINT:
-                await self._paint(painting)
-
-    async def _keep_painting(self, painting: anyio.Lock, ended: anyio.Event, scope: anyio.CancelScope) -> None:
-        while not ended.is_set():
-            await self._paint(painting)
-            if self._lost is not None:
-                scope.cancel()
-            with anyio.move_on_after(_REPAINT_INTERVAL):
-                await ended.wait()
-
-    async def _paint(self, painting: anyio.Lock) -> None:
-        async with painting:
-            self._unseen = 0
-            self._display.resize(*self._console.size)
-            text = self._display.refresh(time.monotonic())
-            if not text:
-                return
-            try:
-                await anyio.to_thread.run_sync(self._write, text, abandon_on_cancel=True)
-            except StreamLostError as error:
-                self._lost = error
-
-
-def _is_start_of_export(event: ProgressEvent) -> bool:
-    # "exporting to client" in BuildKit 0.8, "exporting to client directory" since 0.12
-    return isinstance(event, Vertex) and event.started is not None and event.name.startswith("exporting to client")
-
-
-def _on_interrupt(error: SignalError, options: BuildOptions, screen: _Screen) -> int:
+def _on_interrupt(error: SignalError, options: BuildOptions, screen: Screen) -> int:
     screen.close(None)
     if options.debug:
         Console.messages().write("".join(traceback.format_exception(error)))
@@ -266,7 +191,7 @@ def _on_interrupt(error: SignalError, options: BuildOptions, screen: _Screen) ->
     return error.exit_code
 
 
-def _partial_result(options: BuildOptions, screen: _Screen) -> str:
+def _partial_result(options: BuildOptions, screen: Screen) -> str:
     """Name the directory that an export was writing to; an archive is put in its place only when it is whole."""
     directories = [out.dest for out in options.outputs if isinstance(out, output.LocalOutput) and out.mode != "swap"]
     if directories and screen.export_started:
@@ -274,12 +199,9 @@ def _partial_result(options: BuildOptions, screen: _Screen) -> str:
     return ""
 
 
-def _deliver(result: BuildResult, options: BuildOptions, screen: _Screen) -> int:
-    try:
-        _write_files(result, options, screen)
-    except InputError as error:
-        report(explain(error, debug=options.debug, action=""))
-        return FAILURE
+def _deliver(built: _Built, options: BuildOptions, builder: ChosenBuilder, screen: Screen) -> int:
+    result = built.result
+    _write_files(built, options, builder, screen)
     for warning in result.warnings:
         Console.messages().write(f"WARNING: {warning}\n")
     if _mode(options) in {"plain", "tty"}:
@@ -291,16 +213,18 @@ def _deliver(result: BuildResult, options: BuildOptions, screen: _Screen) -> int
     return SUCCESS
 
 
-def _write_files(result: BuildResult, options: BuildOptions, screen: _Screen) -> None:
+def _write_files(built: _Built, options: BuildOptions, builder: ChosenBuilder, screen: Screen) -> None:
+    result = built.result
     if options.iidfile is not None and result.image_id is not None:
         write_whole(options.iidfile, result.image_id.encode("ascii"))
     if options.metadata_file is not None:
-        warnings = [warning_json(warning) for warning in screen.warnings] if _wants_warnings() else []
-        to = screen.destination
-        ref = f"{to.name}/{to.node}/{result.ref}" if result.ref else ""
+        warnings = _shown_warnings(screen) if os.environ.get("BUILDX_METADATA_WARNINGS") in TRUE else []
+        ref = f"{builder.name}/{builder.node}/{result.ref}" if result.ref else ""
         known = metadata(result.metadata, ref=ref, warnings=warnings)
-        write_whole(options.metadata_file, metadata_json(dict(sorted({**known, **screen.provenance}.items()))))
+        write_whole(options.metadata_file, metadata_json(dict(sorted({**known, **built.provenance}.items()))))
 
 
-def _wants_warnings() -> bool:
-    return os.environ.get("BUILDX_METADATA_WARNINGS") in TRUE
+def _shown_warnings(screen: Screen) -> list[dict[str, object]]:
+    from buildkit_session.cli.rawjson import warning_json  # noqa: PLC0415 - few builds want them
+
+    return [warning_json(warning) for warning in screen.warnings]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from buildkit_session.engine.moments import format_moment
+from buildkit_session.engine.timestamps import format_timestamp
 
 __all__ = ["age", "length", "moment", "size"]
 
@@ -53,4 +53,4 @@ def length(nanoseconds: int) -> str:
 
 def moment(nanoseconds: int) -> str:
     """Spell a point in time as Go prints one: ``2025-01-31 12:00:00.5 +0000 UTC``."""
-    return f"{format_moment(nanoseconds)[:-1].replace('T', ' ')} +0000 UTC"
+    return f"{format_timestamp(nanoseconds)[:-1].replace('T', ' ')} +0000 UTC"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from buildkit_session.engine.contexts import config_directory
+from buildkit_session.docker_directory import docker_directory
 from buildkit_session.engine.settings import Settings
 from buildkit_session.errors import InputError
 
@@ -42,10 +42,7 @@ def find_origin(environ: Mapping[str, str], ref: str) -> BuildOrigin | None:
     """Look up where a build was started from, if it was started here and by buildx."""
     if not ref.isalnum():
         return None  # no name that buildx gives, and it must not lead elsewhere
-    try:
-        root = Path(environ.get("BUILDX_CONFIG") or config_directory(environ=environ) / "buildx")
-    except InputError:  # docker's own settings are broken
-        return None
+    root = Path(environ.get("BUILDX_CONFIG") or docker_directory(environ) / "buildx")
     for builder in _entries(root / "refs"):
         for node in _entries(builder):
             if (found := _read(node, ref)) is not None:

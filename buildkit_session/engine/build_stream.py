@@ -12,6 +12,8 @@ from buildkit_session.engine.progress import decode_object, failure_of
 from buildkit_session.errors import BuildError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from buildkit_session.engine.events import ProgressEvent
     from buildkit_session.engine.json_stream import ByteSource
 
@@ -44,6 +46,11 @@ class BuildStream:
     def finished(self) -> bool:
         """Whether the daemon is known to be done with the build, well or not."""
         return self._ended or self._failure is not None
+
+    @property
+    def exporter_response(self) -> Mapping[str, str]:
+        """Nothing: the Engine does not pass on what exporters report."""
+        return {}
 
     def __aiter__(self) -> Self:
         return self

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 from urllib.parse import parse_qs, urlsplit
 
+from buildkit_session.docker_directory import docker_directory
 from buildkit_session.engine.address import (
     BUILDX_PREFIX,
     ContainerAddress,
@@ -27,7 +28,6 @@ from buildkit_session.engine.address import (
     parse_address,
 )
 from buildkit_session.engine.contexts import (
-    config_directory,
     current_context,
     find_context,
     find_endpoint,
@@ -109,7 +109,7 @@ class _Store:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         own = environ.get("BUILDX_CONFIG")
-        self._root = Path(own) if own else config_directory(environ=environ) / "buildx"
+        self._root = Path(own) if own else docker_directory(environ) / "buildx"
 
     def named(self, name: str) -> Builder:
         if (group := self._group(name)) is not None:

@@ -13,17 +13,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from buildkit_session.engine.durations import read_duration
+from buildkit_session.engine.timestamps import nanoseconds
 from buildkit_session.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from buildkit_session.messages.moby.buildkit import v1 as wire
-    from buildkit_session.messages.nanotime import Timestamp
 
 __all__ = ["CacheFilters", "CacheRecord", "cache_record", "read_cache_filters"]
 
-_NANOSECONDS: Final = 1_000_000_000
 _AGES: Final = ("until", "unused-for")  # the second is the older name of the first
 
 
@@ -85,8 +84,8 @@ def cache_record(record: wire.UsageRecord) -> CacheRecord:
         type=record.record_type,
         description=record.description,
         size=record.size,
-        created=_nanoseconds(record.created_at),
-        last_used=_nanoseconds(record.last_used_at),
+        created=nanoseconds(record.created_at),
+        last_used=nanoseconds(record.last_used_at),
         usage_count=record.usage_count,
         mutable=record.mutable,
         in_use=record.in_use,
@@ -128,7 +127,3 @@ def _condition(name: str, value: str) -> str:
         return f"id~={value}"
     # "name!=value" and "name~=value" were cut at the equals sign.
     return f"{name}={value}" if name.endswith(("!", "~")) else f"{name}=={value}"
-
-
-def _nanoseconds(time: Timestamp | None) -> int | None:
-    return None if time is None else time.seconds * _NANOSECONDS + time.nanos

@@ -13,18 +13,20 @@ import anyio
 
 from buildkit_session.engine.build_stream import BuildStream
 from buildkit_session.engine.exchange import base_path
+from buildkit_session.engine.hijack import hijack
 from buildkit_session.engine.info import EngineInfo
 from buildkit_session.engine.json_values import as_object
 from buildkit_session.engine.ping import ping
 from buildkit_session.errors import EngineError, EngineUnreachable, LocalProtocolError, SessionError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Mapping
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
     from types import TracebackType
 
     from buildkit_session.engine.address import Endpoint
     from buildkit_session.engine.build_params import BuildParams
     from buildkit_session.engine.rest import Rest, RestAnswer
+    from buildkit_session.http2.connection import Connection
 
 __all__ = ["EngineClient", "EngineInfo"]
 
@@ -88,6 +90,12 @@ class EngineClient:
         """Return the full path of an API call: ``/session`` becomes ``/v1.41/session``, below the address's base."""
         info = await self.ping()
         return f"{base_path(self.endpoint.address)}/v{info.api_version}{name}"
+
+    async def dial_session(
+        self, headers: list[tuple[str, str]], make_connection: Callable[[], Connection]
+    ) -> Connection:
+        """Register a session and return its connection: see :meth:`Session.serving`."""
+        return await hijack(self.endpoint, await self.path("/session"), headers, make_connection)
 
     @asynccontextmanager
     async def build(self, params: BuildParams, *, body: bytes = b"") -> AsyncIterator[BuildStream]:

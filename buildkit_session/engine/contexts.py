@@ -18,6 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from buildkit_session.docker_directory import docker_directory
 from buildkit_session.engine.address import (
     DEFAULT_SOCKET,
     Address,
@@ -36,7 +37,7 @@ from buildkit_session.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["config_directory", "current_context", "find_context", "find_endpoint", "find_named", "has_context"]
+__all__ = ["current_context", "find_context", "find_endpoint", "find_named", "has_context"]
 
 # The port that Engines serve TLS on by convention; used only when TLS is on and no host is named.
 _TLS_LOCALHOST = TcpAddress("localhost", 2376)
@@ -95,19 +96,14 @@ def has_context(name: str, *, environ: Mapping[str, str] = os.environ) -> bool:
     return _Finder(environ).has_context(name)
 
 
-def config_directory(*, environ: Mapping[str, str] = os.environ) -> Path:
-    """Return the directory that docker keeps its settings in; it may not exist."""
-    return _Finder(environ).directory
-
-
 class _Finder:
     """Answers for one environment."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self._home = Path(environ.get("HOME") or Path.home())
-        self.directory = Path(environ.get("DOCKER_CONFIG") or self._home / ".docker")
-        self._config = Settings.read(self.directory / "config.json", missing_ok=True)
+        self._directory = docker_directory(environ)
+        self._config = Settings.read(self._directory / "config.json", missing_ok=True)
 
     def find(self, address: str | None) -> Endpoint:
         if address:
@@ -179,11 +175,11 @@ class _Finder:
         folder = self._context_directory(name)
         meta = folder / "meta.json"
         if not meta.is_file():
-            msg = f"there is no {source} in {self.directory}: see 'docker context ls', or set DOCKER_HOST"
+            msg = f"there is no {source} in {self._directory}: see 'docker context ls', or set DOCKER_HOST"
             raise InputError(msg)
         docker = Settings.read(meta).table("Endpoints").table("docker")
         address = _engine_address(docker.text("Host") or "unix://", source)
-        material = self.directory / "contexts/tls" / folder.name / "docker"
+        material = self._directory / "contexts/tls" / folder.name / "docker"
         return self._endpoint(
             address, _context_tls(address, material, skip_verify=docker.flag("SkipTLSVerify")), source
         )
@@ -191,7 +187,7 @@ class _Finder:
     def _context_directory(self, name: str) -> Path:
         # It is named by a hash, so a name can hold anything and leads nowhere else.
         digest = sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
-        return self.directory / "contexts/meta" / digest
+        return self._directory / "contexts/meta" / digest
 
     def _tls_for(self, address: Address) -> TlsFiles | None:
         if not isinstance(address, TcpAddress) or address.scheme == "http":
@@ -203,7 +199,7 @@ class _Finder:
         verify = bool(self._environ.get("DOCKER_TLS_VERIFY"))  # any text counts, "0" too
         if not verify and not self._environ.get("DOCKER_TLS"):
             return None
-        folder = Path(self._environ.get("DOCKER_CERT_PATH") or self.directory)
+        folder = Path(self._environ.get("DOCKER_CERT_PATH") or self._directory)
         if not (folder / "ca.pem").is_file():
             msg = (
                 f"TLS is on (DOCKER_TLS_VERIFY or DOCKER_TLS) but {folder / 'ca.pem'} is missing: set DOCKER_CERT_PATH"

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 from buildkit_session.engine.history_filters import read_history_filters
 from buildkit_session.engine.history_values import build_record
-from buildkit_session.engine.moments import read_moment
 from buildkit_session.engine.progress import decode_status
+from buildkit_session.engine.timestamps import read_timestamp
 from buildkit_session.errors import InputError, RpcError, UnsupportedError
 from buildkit_session.grpc.status import Status
 from buildkit_session.messages.moby.buildkit import v1
@@ -160,6 +160,6 @@ def _no_record(*refs: str) -> InputError:
 
 def _moment(said: str | None) -> int:
     try:
-        return read_moment(said or "")
+        return read_timestamp(said or "")
     except ValueError:
         return time.time_ns()

@@ -14,7 +14,7 @@ import re
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from buildkit_session.engine.durations import read_duration
-from buildkit_session.engine.moments import read_moment
+from buildkit_session.engine.timestamps import read_timestamp
 from buildkit_session.errors import InputError
 
 if TYPE_CHECKING:
@@ -93,6 +93,6 @@ def _time(value: str, now: int) -> int:
     except InputError:
         pass
     try:
-        return read_moment(value)
+        return read_timestamp(value)
     except ValueError as error:
         raise InputError(f"invalid time {value}: expected an age such as 24h, or RFC 3339: {error}") from error

@@ -11,16 +11,15 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from buildkit_session.engine.faults import shortened
+from buildkit_session.engine.timestamps import nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from buildkit_session.messages.moby.buildkit import v1 as wire
-    from buildkit_session.messages.nanotime import Timestamp
 
 __all__ = ["BlobReference", "BuildRecord", "BuildState", "RecordedExporter", "build_record"]
 
-_NANOSECONDS: Final = 1_000_000_000
 _CANCELLED: Final = 1  # gRPC's CANCELLED
 _CANCELLED_WORDS: Final = "context canceled"  # a cancelled build may have code 2, and only these words at the end
 
@@ -142,8 +141,8 @@ def build_record(record: wire.BuildHistoryRecord) -> BuildRecord:
         frontend=record.frontend,
         frontend_attrs=record.frontend_attrs,
         exporters=tuple(RecordedExporter(exporter.type, exporter.attrs) for exporter in record.exporters),
-        created=_nanoseconds(record.created_at),
-        completed=_nanoseconds(record.completed_at),
+        created=nanoseconds(record.created_at),
+        completed=nanoseconds(record.completed_at),
         error=shortened(error.message) if error else "",
         error_code=error.code if error else 0,
         cached_steps=record.num_cached_steps,
@@ -176,7 +175,3 @@ def _blob(descriptor: wire.BlobDescriptor | None) -> BlobReference | None:
 
 def _reference(descriptor: wire.BlobDescriptor) -> BlobReference:
     return BlobReference(descriptor.media_type, descriptor.digest, descriptor.size, descriptor.annotations)
-
-
-def _nanoseconds(time: Timestamp | None) -> int | None:
-    return None if time is None else time.seconds * _NANOSECONDS + time.nanos

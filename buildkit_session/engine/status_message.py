@@ -17,17 +17,15 @@ from buildkit_session.engine.events import (
     VertexStatus,
     VertexWarning,
 )
+from buildkit_session.engine.timestamps import nanoseconds
 from buildkit_session.grpc.wirecheck import check_wire
 from buildkit_session.messages.moby.buildkit import v1 as wire
 from buildkit_session.source import Position, SourceFile, SourceRange
 
 if TYPE_CHECKING:
     from buildkit_session.messages import pb
-    from buildkit_session.messages.nanotime import Timestamp
 
 __all__ = ["decode"]
-
-_NANOSECONDS = 1_000_000_000
 
 
 def decode(data: bytes) -> list[ProgressEvent]:
@@ -52,8 +50,8 @@ def _vertex(vertex: wire.Vertex) -> Vertex:
         name=vertex.name,
         inputs=tuple(vertex.inputs),
         cached=vertex.cached,
-        started=_nanoseconds(vertex.started),
-        completed=_nanoseconds(vertex.completed),
+        started=nanoseconds(vertex.started),
+        completed=nanoseconds(vertex.completed),
         error=vertex.error,
         progress_group=_group(vertex.progress_group),
     )
@@ -70,14 +68,14 @@ def _status(status: wire.VertexStatus) -> VertexStatus:
         name=status.name,
         current=status.current,
         total=status.total,
-        timestamp=_nanoseconds(status.timestamp),
-        started=_nanoseconds(status.started),
-        completed=_nanoseconds(status.completed),
+        timestamp=nanoseconds(status.timestamp),
+        started=nanoseconds(status.started),
+        completed=nanoseconds(status.completed),
     )
 
 
 def _log(log: wire.VertexLog) -> VertexLog:
-    return VertexLog(vertex=log.vertex, timestamp=_nanoseconds(log.timestamp), stream=log.stream, data=log.msg)
+    return VertexLog(vertex=log.vertex, timestamp=nanoseconds(log.timestamp), stream=log.stream, data=log.msg)
 
 
 def _warning(warning: wire.VertexWarning) -> VertexWarning:
@@ -99,7 +97,3 @@ def _source(info: pb.SourceInfo | None) -> SourceFile | None:
 
 def _position(position: pb.Position | None) -> Position:
     return Position(0) if position is None else Position(position.line, position.character)
-
-
-def _nanoseconds(time: Timestamp | None) -> int | None:
-    return None if time is None else time.seconds * _NANOSECONDS + time.nanos

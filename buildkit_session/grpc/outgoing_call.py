@@ -1,4 +1,4 @@
-"""One call, as the side that makes it sees it.
+"""A call that this side makes.
 
 Source: grpc/grpc:doc/PROTOCOL-HTTP2.md (Responses).
 """

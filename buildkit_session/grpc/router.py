@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import betterproto2
 
-    from buildkit_session.grpc.call import Call
+    from buildkit_session.grpc.incoming_call import IncomingCall
     from buildkit_session.grpc.metadata import Metadata
 
 __all__ = ["Codecs", "Handler", "Route", "Router", "messages", "unary"]
@@ -32,7 +32,7 @@ class Codecs(NamedTuple):
     response: Codec[Any]
 
 
-Handler: TypeAlias = "Callable[[Call[Any, Any]], Awaitable[None]]"
+Handler: TypeAlias = "Callable[[IncomingCall[Any, Any]], Awaitable[None]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def unary(answer: Callable[[RequestT], Awaitable[ResponseT]]) -> Handler:
     Any number of requests other than one ends the call with INTERNAL.
     """
 
-    async def handler(call: Call[RequestT, ResponseT]) -> None:
+    async def handler(call: IncomingCall[RequestT, ResponseT]) -> None:
         request = await call.recv()
         if request is None or await call.recv() is not None:
             raise RpcError(Status.INTERNAL, "a unary call carries exactly one request")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from buildkit_session.errors import RpcError, first_cause
-from buildkit_session.grpc.call import RESPONSE_HEADERS, Call
 from buildkit_session.grpc.deadline import parse_timeout
+from buildkit_session.grpc.incoming_call import RESPONSE_HEADERS, IncomingCall
 from buildkit_session.grpc.metadata import Metadata, is_grpc
 from buildkit_session.grpc.status import Status, status_trailers
 from buildkit_session.http2.frames import CANCEL, REFUSED_STREAM
@@ -71,7 +71,7 @@ class Server:
     async def _serve_grpc(self, stream: Stream) -> None:
         # No method has other characters; escaped, so that what looks alike does not match.
         path = _header(stream, b":path").decode("ascii", "backslashreplace")
-        call: Call[Any, Any] | None = None
+        call: IncomingCall[Any, Any] | None = None
         try:
             route = self._router.find(path)
             if route is None:
@@ -96,7 +96,7 @@ class Server:
             self._on_error(path, error)
 
 
-async def _run(stream: Stream, route: Route, call: Call[Any, Any], seconds: float | None) -> None:
+async def _run(stream: Stream, route: Route, call: IncomingCall[Any, Any], seconds: float | None) -> None:
     """Run the handler until it ends, its deadline passes or the peer resets the stream."""
     expired = RpcError(Status.DEADLINE_EXCEEDED, "deadline exceeded")
     if seconds == 0:
@@ -130,7 +130,7 @@ def _status_of(error: Exception) -> RpcError:
     return RpcError(Status.INTERNAL, f"the client failed: {type(error).__name__}")
 
 
-def _open_call(stream: Stream, route: Route) -> tuple[Call[Any, Any], float | None]:
+def _open_call(stream: Stream, route: Route) -> tuple[IncomingCall[Any, Any], float | None]:
     """Read what the headers say; returns the call and its timeout in seconds."""
     encoding = _header(stream, b"grpc-encoding")
     if encoding not in (b"", b"identity"):
@@ -138,7 +138,7 @@ def _open_call(stream: Stream, route: Route) -> tuple[Call[Any, Any], float | No
     value = _header(stream, b"grpc-timeout")
     metadata = Metadata(stream.headers)
     codecs = route.select(metadata)
-    call: Call[Any, Any] = Call(
+    call: IncomingCall[Any, Any] = IncomingCall(
         stream, method=route.path, metadata=metadata, request=codecs.request, response=codecs.response
     )
     return call, parse_timeout(value) if value else None

@@ -48,7 +48,6 @@ def frontend_attributes(
     cache_imports: Iterable[CacheEntry] | None = None,
     context_attrs: Mapping[str, str] | None = None,
     host_gateway: str | None = None,
-    multi_platform: bool = False,
     proxies: Mapping[str, str] | None = None,
 ) -> tuple[str, dict[str, str]]:
     """Say what a build asks for as buildx does.
@@ -64,7 +63,6 @@ def frontend_attributes(
         context_attrs: what the inputs of the build add or replace: ``context``, ``dockerfilekey``, ``context:NAME`` of
             a layout.
         host_gateway: the address that ``host-gateway`` stands for.
-        multi_platform: make an index, even of a single platform.
         proxies: as :func:`proxy_build_args` gives them.
 
     Returns:
@@ -86,7 +84,7 @@ def frontend_attributes(
         **{f"label:{name}": value for name, value in request.labels.items()},
         **_texts(request, docker_driver=docker_driver, host_gateway=host_gateway),
         **({"no-cache": ""} if request.no_cache else {}),
-        **({"multi-platform": "true"} if multi_platform or build_args.get(_MULTI_PLATFORM) in TRUE else {}),
+        **({"multi-platform": "true"} if build_args.get(_MULTI_PLATFORM) in TRUE else {}),
         **{f"attest:{kind}": value for kind, value in attests.items()},
         **_cache_imports(request.cache_from if cache_imports is None else cache_imports),
         **_contexts(request, inputs.get("context", "")),

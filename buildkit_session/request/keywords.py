@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         Hosts,
         Limits,
         Outputs,
+        Policies,
         Secrets,
         Texts,
     )
@@ -24,7 +25,10 @@ __all__ = ["BuildKeywords"]
 
 
 class BuildKeywords(TypedDict, total=False):
-    """All are optional, and mean what the flag of the same name means to ``docker buildx build``.
+    """The keyword arguments of :meth:`Client.build`, ``start``, ``call`` and ``check``.
+
+    All are optional, and mean what the flag of the same name means to ``docker buildx build``. What may be several is a
+    list; one that is alone need not be in one.
 
     Attributes:
         tags: names for the image, ``[HOST/]NAME[:TAG]``.
@@ -34,12 +38,12 @@ class BuildKeywords(TypedDict, total=False):
         labels: labels of the image.
         annotations: ``{"KEY": "value"}``, or texts with a type and a platform in front, as ``index:KEY=value``.
         attests: statements about how the image was made: ``{"sbom": True, "provenance": "mode=max"}``.
-        sbom: short for this one.
-        provenance: short for this one.
+        sbom: short for ``attests={"sbom": ...}``.
+        provenance: short for ``attests={"provenance": ...}``.
         add_hosts: lines for ``/etc/hosts``: ``{"host": "10.0.0.1"}``.
         allow: privileges, such as ``network.host``.
         cache_from: where cache is taken from: image references, or ``type=local,src=cache``.
-        cache_to: where it is put.
+        cache_to: where it is put, such as ``type=local,dest=cache``.
         cgroup_parent: of ``RUN`` steps.
         network: of ``RUN`` steps: ``default``, ``none`` or ``host``.
         no_cache: run every step again.
@@ -49,11 +53,12 @@ class BuildKeywords(TypedDict, total=False):
         push: send the image to its registry.
         load: load the image into the Engine.
         shm_size: of ``/dev/shm``: bytes, or ``64m``.
+        source_policy: rules about the sources of the build: a mapping, or the path of a file in JSON.
         ulimits: ``{"nofile": (1024, 2048)}``.
         outputs: where the result goes: values of :mod:`buildkit_session.output` or texts as for ``--output``. An Engine
             keeps an image by default, a buildkitd nothing but its cache.
-        secrets: ``{"id": secret}`` with values of :mod:`buildkit_session.request.secret`, or ``["id=x,env=Y"]``.
-        ssh: agents and keys by id: ``["default"]``.
+        secrets: ``{"id": secret}`` with values of :mod:`buildkit_session.secret`, or ``["id=x,env=Y"]``.
+        ssh: agents and keys by id: ``["default"]``, or ``{"id": agent}`` with values of :mod:`buildkit_session.ssh`.
     """
 
     tags: Texts
@@ -78,6 +83,7 @@ class BuildKeywords(TypedDict, total=False):
     push: bool
     load: bool
     shm_size: str | int | None
+    source_policy: Policies
     ulimits: Limits | None
     outputs: Outputs
     secrets: Secrets | None

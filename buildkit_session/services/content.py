@@ -42,8 +42,8 @@ from buildkit_session.services.oci_layout import BlobExistsError, BlobMismatchEr
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from buildkit_session.grpc.call import Call
     from buildkit_session.grpc.envelope import Body, Buffer
+    from buildkit_session.grpc.incoming_call import IncomingCall
     from buildkit_session.grpc.metadata import Metadata
     from buildkit_session.services.oci_layout import Ingest, OciLayout
 
@@ -74,7 +74,7 @@ class Content:
             Route(f"{service}/Write", self._write, messages(WriteContentRequest, WriteContentResponse)),
         )
 
-    async def _info(self, call: Call[InfoRequest, InfoResponse]) -> None:
+    async def _info(self, call: IncomingCall[InfoRequest, InfoResponse]) -> None:
         store = self._store(call.metadata)
 
         async def answer(request: InfoRequest) -> InfoResponse:
@@ -82,7 +82,7 @@ class Content:
 
         await unary(answer)(call)
 
-    async def _read(self, call: Call[ReadContentRequest, ReadContentResponse]) -> None:
+    async def _read(self, call: IncomingCall[ReadContentRequest, ReadContentResponse]) -> None:
         store = self._store(call.metadata)
         request = await call.recv()
         if request is None:
@@ -95,7 +95,7 @@ class Content:
         finally:
             os.close(descriptor)
 
-    async def _write(self, call: Call[WriteContentRequest, WriteContentResponse]) -> None:
+    async def _write(self, call: IncomingCall[WriteContentRequest, WriteContentResponse]) -> None:
         """Take one blob: every request has one response, up to that for its last one."""
         store = self._store(call.metadata)
         if not store.writable:

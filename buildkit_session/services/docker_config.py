@@ -16,20 +16,20 @@ import shutil
 import sys
 import time
 from base64 import b64decode
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import anyio
 from anyio import to_thread
 
+from buildkit_session.docker_directory import docker_directory
 from buildkit_session.errors import InputError
-from buildkit_session.services.credential_helper import ask_helper, find_helper
 from buildkit_session.services.credentials import HUB, Credentials
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-__all__ = ["DockerConfig", "docker_directory"]
+__all__ = ["DockerConfig"]
 
 HUB_KEY: Final = "https://index.docker.io/v1/"
 """What docker writes for Docker Hub. Entries under its other names are never used, by docker neither."""
@@ -100,20 +100,19 @@ class DockerConfig:
             usual = "osxkeychain"
         else:
             usual = "pass" if shutil.which("pass", path=self._environ.get("PATH", os.defpath)) else "secretservice"
+        from buildkit_session.services.credential_helper import find_helper  # noqa: PLC0415 - few registries are asked
+
         return usual if find_helper(usual, self._environ) else ""
 
     async def _ask(self, helper: str, key: str) -> Credentials | None:
+        from buildkit_session.services.credential_helper import ask_helper  # noqa: PLC0415 - as above
+
         async with self._asking:
             end, found = self._answers.get((helper, key), (0.0, None))
             if end <= time.monotonic():
                 found = await ask_helper(helper, key, self._environ)
                 self._answers[helper, key] = time.monotonic() + REMEMBERED, found
             return found
-
-
-def docker_directory(environ: Mapping[str, str]) -> Path:
-    """Where docker keeps what belongs to one user."""
-    return Path(environ.get("DOCKER_CONFIG") or Path(environ.get("HOME") or Path.home(), ".docker"))
 
 
 def _read(file: Path) -> _Table:

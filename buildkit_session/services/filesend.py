@@ -19,7 +19,7 @@ from buildkit_session.grpc.status import Status
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from buildkit_session.grpc.call import Call
+    from buildkit_session.grpc.incoming_call import IncomingCall
     from buildkit_session.grpc.metadata import Metadata
 
 __all__ = ["EXPORTER_ID", "FileSend", "Target"]
@@ -35,7 +35,7 @@ class Target(Protocol):
     codecs: Codecs
     """What its streams carry."""
 
-    async def receive(self, call: Call[Any, Any], /) -> None:
+    async def receive(self, call: IncomingCall[Any, Any], /) -> None:
         """Take one stream. There may be several at once: one for each platform."""
         ...
 
@@ -59,7 +59,7 @@ class FileSend:
         """The codecs of a stream, by the exporter it belongs to."""
         return self._target(metadata).codecs
 
-    async def _diff_copy(self, call: Call[Any, Any]) -> None:
+    async def _diff_copy(self, call: IncomingCall[Any, Any]) -> None:
         await self._target(call.metadata).receive(call)
 
     def _target(self, metadata: Metadata) -> Target:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from buildkit_session.errors import TransferError
-    from buildkit_session.grpc.call import Call
+    from buildkit_session.grpc.incoming_call import IncomingCall
     from buildkit_session.grpc.metadata import Metadata
     from buildkit_session.messages.fsutil.types import Packet
 
@@ -66,7 +66,7 @@ class FileSync:
         """Say what a daemon means that ended a build with ``complaint``, if it means something that was shared."""
         return self._odd_names.explain(complaint)
 
-    async def _diff_copy(self, call: Call[Packet, Packet]) -> None:
+    async def _diff_copy(self, call: IncomingCall[Packet, Packet]) -> None:
         name = call.metadata.get("dir-name") or ""
         root_fd = self._directories.get(name)
         if root_fd is None:
@@ -83,7 +83,7 @@ def _packets(_metadata: Metadata) -> Codecs:
     return Codecs(PACKETS, PACKETS)
 
 
-async def _tar_stream(_call: Call[Packet, Packet]) -> None:
+async def _tar_stream(_call: IncomingCall[Packet, Packet]) -> None:
     """Advertised by every client and called by no daemon."""
     raise RpcError(Status.UNIMPLEMENTED, "TarStream is not served; use DiffCopy")
 

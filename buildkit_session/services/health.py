@@ -24,7 +24,7 @@ from buildkit_session.messages.grpc.health.v1 import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from buildkit_session.grpc.call import Call
+    from buildkit_session.grpc.incoming_call import IncomingCall
 
 __all__ = ["Health"]
 
@@ -53,7 +53,7 @@ async def _list(_request: HealthListRequest) -> HealthListResponse:
     return HealthListResponse(statuses={"": _SERVING})
 
 
-async def _watch(call: Call[HealthCheckRequest, HealthCheckResponse]) -> None:
+async def _watch(call: IncomingCall[HealthCheckRequest, HealthCheckResponse]) -> None:
     """Report the status, and every change of it; there is none until the session ends and the call with it."""
     await call.send(_SERVING)
     await anyio.sleep_forever()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
-    from buildkit_session.grpc.call import Call
+    from buildkit_session.grpc.incoming_call import IncomingCall
     from buildkit_session.grpc.metadata import Metadata
 
 __all__ = ["AGENT_ID", "DEFAULT_ID", "Agent", "Conversation", "Ssh"]
@@ -95,7 +95,7 @@ class Ssh:
         async with self._agent(request.id).connect():
             return CheckAgentResponse()
 
-    async def _forward_agent(self, call: Call[BytesMessage, BytesMessage]) -> None:
+    async def _forward_agent(self, call: IncomingCall[BytesMessage, BytesMessage]) -> None:
         """Answer until the step has said its last, or the agent has gone: then the step must see that too."""
         frames = Frames(MAX_REQUEST)
         async with self._agent(call.metadata.get(AGENT_ID)).connect() as conversation:
@@ -115,7 +115,7 @@ def _pieces(_metadata: Metadata) -> Codecs:
     return Codecs(PIECES, PIECES)
 
 
-async def _next(call: Call[BytesMessage, BytesMessage], conversation: Conversation) -> list[BytesMessage]:
+async def _next(call: IncomingCall[BytesMessage, BytesMessage], conversation: Conversation) -> list[BytesMessage]:
     """The next messages of the step; none when it has ended or the agent has gone."""
     batch: list[BytesMessage] = []
 
@@ -147,6 +147,6 @@ async def _answer(conversation: Conversation, request: bytes) -> bytes | None:
     return answer
 
 
-async def _send(call: Call[BytesMessage, BytesMessage], data: bytes) -> None:
+async def _send(call: IncomingCall[BytesMessage, BytesMessage], data: bytes) -> None:
     for start in range(0, len(data), MAX_PIECE):
         await call.send(BytesMessage(data=data[start : start + MAX_PIECE]))

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from buildkit_session.fsutil.content import Piece
     from buildkit_session.fsutil.disk import Written
     from buildkit_session.fsutil.listing import ListedEntry
-    from buildkit_session.grpc.call import Call
+    from buildkit_session.grpc.incoming_call import IncomingCall
     from buildkit_session.messages.fsutil.types import Packet
     from buildkit_session.messages.moby.filesync.v1 import BytesMessage
 
@@ -123,7 +123,7 @@ class DirectoryTarget(_Target):
         self._placement = place(destination, mode, options)
         self._exported: Exported | None = None  # once committed
 
-    async def receive(self, call: Call[Packet, Packet]) -> None:
+    async def receive(self, call: IncomingCall[Packet, Packet]) -> None:
         """See :class:`~buildkit_session.services.filesend.Target`."""
         with self._stream():
             root_fd = await to_thread.run_sync(self._placement.open)
@@ -160,7 +160,7 @@ class ListingTarget(_Target):
         self.entries: list[ListedEntry] = []
         self._options = options
 
-    async def receive(self, call: Call[Packet, Packet]) -> None:
+    async def receive(self, call: IncomingCall[Packet, Packet]) -> None:
         """See :class:`~buildkit_session.services.filesend.Target`."""
         with self._stream():
             self.entries += await receive_listing(call, self._options)
@@ -185,7 +185,7 @@ class StreamTarget(_Target):
         self._feed = feed_of(writer)
         self._quota = Quota(limits)
 
-    async def receive(self, call: Call[BytesMessage, Any]) -> None:
+    async def receive(self, call: IncomingCall[BytesMessage, Any]) -> None:
         """See :class:`~buildkit_session.services.filesend.Target`."""
         with self._stream():
             await _copy(call, self._feed, self._quota)
@@ -206,7 +206,7 @@ class FeedTarget(_Target):
         self._open_feed = open_feed
         self._quota = Quota(limits)
 
-    async def receive(self, call: Call[BytesMessage, Any]) -> None:
+    async def receive(self, call: IncomingCall[BytesMessage, Any]) -> None:
         """See :class:`~buildkit_session.services.filesend.Target`."""
         with self._stream():
             async with self._open_feed() as feed:
@@ -228,7 +228,7 @@ class FileTarget(_Target):
         self.destination = destination
         self._quota = Quota(limits)
 
-    async def receive(self, call: Call[BytesMessage, Any]) -> None:
+    async def receive(self, call: IncomingCall[BytesMessage, Any]) -> None:
         """See :class:`~buildkit_session.services.filesend.Target`."""
         with self._stream():
             try:
@@ -239,11 +239,11 @@ class FileTarget(_Target):
             except OSError as error:
                 raise TransferError(f"cannot write {self.destination}: {error.strerror or error}") from error
 
-    async def _receive_directly(self, call: Call[BytesMessage, Any]) -> None:
+    async def _receive_directly(self, call: IncomingCall[BytesMessage, Any]) -> None:
         with await _open_special(self.destination) as file:
             await _copy(call, FileFeed(file), self._quota)
 
-    async def _receive_aside(self, call: Call[BytesMessage, Any]) -> None:
+    async def _receive_aside(self, call: IncomingCall[BytesMessage, Any]) -> None:
         final = await to_thread.run_sync(_resolved, self.destination)
         aside = final.with_name(f".tmp.{secrets.token_hex(8)}")
         try:
@@ -255,7 +255,7 @@ class FileTarget(_Target):
                 aside.unlink()
 
 
-async def _copy(call: Call[BytesMessage, Any], feed: Feed, quota: Quota) -> None:
+async def _copy(call: IncomingCall[BytesMessage, Any], feed: Feed, quota: Quota) -> None:
     """Write all messages; returns only when the sender has said that this was the end."""
     while batch := await call.recv_many():
         pieces = [_piece(message) for message in batch]

@@ -30,7 +30,7 @@ from buildkit_session.services.readers import chunks
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 
-    from buildkit_session.grpc.call import Call
+    from buildkit_session.grpc.incoming_call import IncomingCall
     from buildkit_session.grpc.metadata import Metadata
     from buildkit_session.services.readers import AnyReader
 
@@ -67,7 +67,7 @@ class Upload:
         """See :class:`~buildkit_session.services.Service`."""
         return (Route("/moby.upload.v1.Upload/Pull", self._pull, _codecs),)
 
-    async def _pull(self, call: Call[BytesMessage, BytesMessage]) -> None:
+    async def _pull(self, call: IncomingCall[BytesMessage, BytesMessage]) -> None:
         """Send everything at once: the daemon neither sends a message nor ends its side."""
         name = (call.metadata.get("urlpath") or "").rpartition("/")[2]
         source = self._source

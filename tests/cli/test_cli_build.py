@@ -221,3 +221,13 @@ def test_the_image_is_the_one_that_buildx_makes(
     reference.build(daemon.address, f"--iidfile={tmp_path / 'theirs'}", *words)
     assert build(daemon, f"--iidfile={tmp_path / 'ours'}", *words).returncode == 0
     assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
+
+
+@pytest.mark.parametrize("flag", ["--iidfile", "--metadata-file", "--check --metadata-file"])
+def test_a_result_that_cannot_be_written_down(daemon: Daemon, context: Path, tmp_path: Path, flag: str) -> None:
+    if "check" in flag and daemon.version.startswith("20.10"):
+        pytest.skip("the frontend of Docker 20.10 knows no calls")
+    file = tmp_path / "nowhere" / "file"
+    done = build(daemon, "-q", *flag.split(), str(file), str(context))
+    last = done.stderr.decode().splitlines()[-1]
+    assert (done.returncode, last.split(";")[0]) == (1, f"ERROR: cannot write {file}: No such file or directory")

@@ -1,7 +1,7 @@
 """An Engine as a script, for what no real one can be made to do: dying at a given step, lying, flooding.
 
-It listens on a unix or a TCP socket, answers ``/_ping`` and ``/build/cancel`` by itself, and gives the two connections
-of a build to the test's script, a coroutine that says in order what this daemon does:
+It listens on a unix or a TCP socket, answers ``/_ping`` and ``/build/cancel`` by itself, knows no ``/grpc``, and gives
+the two connections of a build to the test's script, a coroutine that says in order what this daemon does:
 
 .. code-block:: python
 
@@ -50,6 +50,7 @@ FILE_SEND = b"/moby.filesync.v1.FileSend/DiffCopy"
 SWITCHING = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
 PING = b"HTTP/1.1 200 OK\r\nApi-Version: 1.51\r\nBuilder-Version: 2\r\nOstype: linux\r\nContent-Length: 0\r\n\r\n"
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+UNKNOWN = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -257,6 +258,8 @@ class FakeEngine:
         elif path.endswith(b"/_ping"):
             if self.pings:
                 await asyncio.get_running_loop().sock_sendall(sock, PING)
+        elif path.endswith(b"/grpc"):
+            await asyncio.get_running_loop().sock_sendall(sock, UNKNOWN)
         else:
             self._asked[path.rpartition(b"/")[2].decode()][0].send_nowait(Http(sock, head))
 

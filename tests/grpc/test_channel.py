@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
 
-    from buildkit_session.grpc.call import Call
+    from buildkit_session.grpc.incoming_call import IncomingCall
     from buildkit_session.grpc.metadata import Metadata
     from buildkit_session.testing import Daemon
 
@@ -83,7 +83,7 @@ class Served:
 
 
 @asynccontextmanager
-async def served(handler: Callable[[Call[bytes, bytes]], Awaitable[None]]) -> AsyncIterator[Served]:
+async def served(handler: Callable[[IncomingCall[bytes, bytes]], Awaitable[None]]) -> AsyncIterator[Served]:
     """A channel to a server with one method that takes and gives messages as they are, and a unary one."""
 
     async def upper(request: BytesMessage) -> BytesMessage:
@@ -117,12 +117,12 @@ def call_of(
     return channel.call(CALL, request=BYTES, response=BYTES, timeout=timeout, metadata=metadata or ())
 
 
-async def echo(call: Call[bytes, bytes]) -> None:
+async def echo(call: IncomingCall[bytes, bytes]) -> None:
     while (body := await call.recv()) is not None:
         await call.send(body)
 
 
-async def never(_call: Call[bytes, bytes]) -> None:
+async def never(_call: IncomingCall[bytes, bytes]) -> None:
     await anyio.sleep_forever()
 
 
@@ -167,7 +167,7 @@ async def test_unary_calls_at_once() -> None:
 async def test_responses() -> None:
     """One request, many responses."""
 
-    async def count(call: Call[bytes, bytes]) -> None:
+    async def count(call: IncomingCall[bytes, bytes]) -> None:
         request = await call.recv()
         assert request is not None
         for number in range(int(BytesMessage.parse(request).data)):
@@ -182,7 +182,7 @@ async def test_responses() -> None:
 async def test_requests() -> None:
     """Many requests, one response."""
 
-    async def total(call: Call[bytes, bytes]) -> None:
+    async def total(call: IncomingCall[bytes, bytes]) -> None:
         size = 0
         while bodies := await call.recv_many():
             size += sum(map(len, bodies))
@@ -215,7 +215,7 @@ async def test_metadata() -> None:
     """Keys may repeat, values may be any text without line breaks; the server's come with the headers."""
     seen: list[Metadata] = []
 
-    async def note(call: Call[bytes, bytes]) -> None:
+    async def note(call: IncomingCall[bytes, bytes]) -> None:
         seen.append(call.metadata)
 
     metadata = [("exclude-patterns", " a "), ("exclude-patterns", "*.ü"), ("name", "\udcff")]
@@ -254,7 +254,7 @@ async def test_what_cannot_be_sent(path: str, metadata: list[tuple[str, str]]) -
 async def test_status() -> None:
     """Code, text and details, after the responses that came before."""
 
-    async def fail(call: Call[bytes, bytes]) -> None:
+    async def fail(call: IncomingCall[bytes, bytes]) -> None:
         await call.send(b"first")
         raise RpcError(Status.NOT_FOUND, "no 100% such thing: ü\n", details=DETAILS)
 
@@ -599,7 +599,7 @@ async def test_leaving_a_stream_of_responses() -> None:
     """CX-07."""
     cancelled = anyio.Event()
 
-    async def endless(call: Call[bytes, bytes]) -> None:
+    async def endless(call: IncomingCall[bytes, bytes]) -> None:
         try:
             while True:
                 await call.send(b"x" * 1000)
@@ -664,7 +664,7 @@ async def test_slow_reader_of_responses() -> None:
     """CL-12: the server waits; another call does not."""
     sent = 0
 
-    async def flood(call: Call[bytes, bytes]) -> None:
+    async def flood(call: IncomingCall[bytes, bytes]) -> None:
         nonlocal sent
         while True:
             await call.send(b"x" * 10_000)
@@ -691,7 +691,7 @@ async def test_slow_reader_of_requests() -> None:
     sent = 0
     go = anyio.Event()
 
-    async def wait(call: Call[bytes, bytes]) -> None:
+    async def wait(call: IncomingCall[bytes, bytes]) -> None:
         await go.wait()
         while await call.recv_many():
             pass

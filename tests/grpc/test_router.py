@@ -13,10 +13,10 @@ from buildkit_session.grpc.router import Codecs, Route, Router, messages
 from buildkit_session.messages.moby.filesync.v1 import BytesMessage
 
 if TYPE_CHECKING:
-    from buildkit_session.grpc.call import Call
+    from buildkit_session.grpc.incoming_call import IncomingCall
 
 
-async def handler(_call: Call[Any, Any]) -> None:
+async def handler(_call: IncomingCall[Any, Any]) -> None:
     """Answer nothing."""
 
 

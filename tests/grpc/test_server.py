@@ -24,7 +24,7 @@ from buildkit_session.services.health import Health
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from buildkit_session.grpc.call import Call
+    from buildkit_session.grpc.incoming_call import IncomingCall
     from buildkit_session.grpc.metadata import Metadata
 
 pytestmark = pytest.mark.anyio
@@ -34,18 +34,18 @@ CHECK = b"/grpc.health.v1.Health/Check"
 CANCEL = 8
 
 
-def raw(handler: Callable[[Call[bytes, bytes]], Awaitable[None]], *, ends_itself: bool = False) -> Router:
+def raw(handler: Callable[[IncomingCall[bytes, bytes]], Awaitable[None]], *, ends_itself: bool = False) -> Router:
     """Serves ``handler`` with messages as they are, and Health."""
     route = Route(PATH.decode(), handler, lambda _metadata: Codecs(BYTES, BYTES), ends_itself=ends_itself)
     return Router([route, *Health().routes()])
 
 
-async def echo(call: Call[bytes, bytes]) -> None:
+async def echo(call: IncomingCall[bytes, bytes]) -> None:
     while (body := await call.recv()) is not None:
         await call.send(body)
 
 
-async def count(call: Call[bytes, bytes]) -> None:
+async def count(call: IncomingCall[bytes, bytes]) -> None:
     """Answer once, with the number of messages and their bytes."""
     number = size = 0
     while bodies := await call.recv_many():
@@ -54,20 +54,20 @@ async def count(call: Call[bytes, bytes]) -> None:
     await call.send(b"%d %d" % (number, size))
 
 
-async def never(_call: Call[bytes, bytes]) -> None:
+async def never(_call: IncomingCall[bytes, bytes]) -> None:
     await anyio.sleep_forever()
 
 
 class Recorder:
     """A handler that says how it ended."""
 
-    def __init__(self, serve: Callable[[Call[bytes, bytes]], Awaitable[None]]) -> None:
+    def __init__(self, serve: Callable[[IncomingCall[bytes, bytes]], Awaitable[None]]) -> None:
         self.started = anyio.Event()
         self.ended = anyio.Event()
         self.error: BaseException | None = None
         self._serve = serve
 
-    async def __call__(self, call: Call[bytes, bytes]) -> None:
+    async def __call__(self, call: IncomingCall[bytes, bytes]) -> None:
         self.started.set()
         try:
             await self._serve(call)
@@ -139,7 +139,7 @@ async def test_hundred_calls_at_once() -> None:
 async def test_many_calls_leave_nothing_behind() -> None:
     """FC-07 for calls that end with unread data: the window is whole, no stream is kept."""
 
-    async def refuse(_call: Call[bytes, bytes]) -> None:
+    async def refuse(_call: IncomingCall[bytes, bytes]) -> None:
         raise RpcError(Status.NOT_FOUND)
 
     async with serving(raw(refuse)) as peer:
@@ -156,7 +156,7 @@ async def test_messages_before_a_fault() -> None:
     """What was whole before a malformed message is handed out first, even if it came in the same frame."""
     seen: list[bytes] = []
 
-    async def keep(call: Call[bytes, bytes]) -> None:
+    async def keep(call: IncomingCall[bytes, bytes]) -> None:
         while bodies := await call.recv_many():
             seen.extend(bodies)
 
@@ -173,7 +173,7 @@ async def test_request_that_cannot_be_decoded() -> None:
     """GR-10: INTERNAL for that call alone, after the requests before it, on ``recv`` and on ``recv_many``."""
     seen: list[bytes] = []
 
-    async def keep(call: Call[BytesMessage, Any]) -> None:
+    async def keep(call: IncomingCall[BytesMessage, Any]) -> None:
         seen.extend([message.data for message in await call.recv_many()])
         await call.recv()
 
@@ -289,7 +289,7 @@ async def test_codec_is_selected_for_each_stream() -> None:
             return Codecs(MessageCodec(BytesMessage), MessageCodec(BytesMessage))
         return Codecs(BYTES, BYTES)
 
-    async def handler(call: Call[Any, Any]) -> None:
+    async def handler(call: IncomingCall[Any, Any]) -> None:
         request = await call.recv()
         seen.append(request)
         await call.send(request)
@@ -322,7 +322,7 @@ async def test_metadata() -> None:
     """Outer spaces, repeated keys and binary values reach the handler; what is HTTP/2's or gRPC's does not."""
     seen: list[Metadata] = []
 
-    async def handler(call: Call[bytes, bytes]) -> None:
+    async def handler(call: IncomingCall[bytes, bytes]) -> None:
         seen.append(call.metadata)
 
     extra = [(b"p", b" a "), (b"p", b"\xff"), (b"b-bin", b"AAE"), (b"grpc-timeout", b"1H")]
@@ -372,7 +372,7 @@ async def test_unary() -> None:
 async def test_status_with_text_and_details() -> None:
     """The text is percent-encoded, the details are base64, both come after what was sent."""
 
-    async def handler(call: Call[bytes, bytes]) -> None:
+    async def handler(call: IncomingCall[bytes, bytes]) -> None:
         await call.send(b"partial")
         raise RpcError(Status.NOT_FOUND, "no ü: 100%", details=b"\x08\x05")
 
@@ -393,7 +393,7 @@ async def test_status_with_text_and_details() -> None:
 async def test_early_end() -> None:
     """GR-15: the client has not ended its side; RST_STREAM(NO_ERROR) follows the trailers."""
 
-    async def handler(_call: Call[bytes, bytes]) -> None:
+    async def handler(_call: IncomingCall[bytes, bytes]) -> None:
         return
 
     async with serving(raw(handler)) as peer:
@@ -407,7 +407,7 @@ async def test_early_end() -> None:
 async def test_exceptions_reveal_nothing() -> None:
     """GR-14: the peer learns the type, ``on_error`` the exception; other calls go on."""
 
-    async def handler(_call: Call[bytes, bytes]) -> None:
+    async def handler(_call: IncomingCall[bytes, bytes]) -> None:
         raise FileNotFoundError(2, "No such file", "/home/user/.ssh/id_ed25519")
 
     errors: list[Exception] = []
@@ -426,7 +426,7 @@ async def test_first_cause_of_a_group() -> None:
     async def task() -> None:
         raise RpcError(Status.DATA_LOSS, "from a task")
 
-    async def handler(_call: Call[bytes, bytes]) -> None:
+    async def handler(_call: IncomingCall[bytes, bytes]) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(task)
             tasks.start_soon(anyio.sleep_forever)
@@ -440,7 +440,7 @@ async def test_first_cause_of_a_group() -> None:
 async def test_another_streams_reset_is_a_failure_like_any() -> None:
     """A handler that relays fails with the error of another stream: its own peer must still hear of an end."""
 
-    async def handler(_call: Call[bytes, bytes]) -> None:
+    async def handler(_call: IncomingCall[bytes, bytes]) -> None:
         raise ConnectionClosed("the agent has gone")
 
     async with serving(raw(handler)) as peer:
@@ -525,7 +525,7 @@ async def test_reset_behind_the_last_messages() -> None:
     """With ``ends_itself`` all that came before the reset is handed out first, be it one read with the request."""
     seen: list[bytes] = []
 
-    async def keep(call: Call[bytes, bytes]) -> None:
+    async def keep(call: IncomingCall[bytes, bytes]) -> None:
         while (body := await call.recv()) is not None:
             seen.append(body)
 
@@ -583,7 +583,7 @@ async def test_stalled_handlers_leave_room_for_health() -> None:
 async def test_stalled_reader_leaves_room_for_others() -> None:
     """FC-11: a client that reads one stream no further gets the others whole."""
 
-    async def flood(call: Call[bytes, bytes]) -> None:
+    async def flood(call: IncomingCall[bytes, bytes]) -> None:
         while True:
             await call.send(b"x" * 20_000)
 
@@ -628,7 +628,7 @@ async def test_open_and_reset_pairs() -> None:
     """FL-04: handlers of reset streams really stop; the connection and Health live on."""
     running = 0
 
-    async def busy(_call: Call[bytes, bytes]) -> None:
+    async def busy(_call: IncomingCall[bytes, bytes]) -> None:
         nonlocal running
         running += 1
         try:

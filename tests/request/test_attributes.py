@@ -106,7 +106,8 @@ def test_caches_are_named_to_the_frontend_too() -> None:
 
 
 def test_the_gateway_and_an_index() -> None:
-    told = attributes({"add_hosts": ["a=host-gateway"]}, host_gateway="10.0.0.1", multi_platform=True)
+    request = {"add_hosts": ["a=host-gateway"], "build_args": {"BUILDKIT_MULTI_PLATFORM": "1"}}
+    told = attributes(request, host_gateway="10.0.0.1")
     assert (told["add-hosts"], told["multi-platform"]) == ("a=10.0.0.1", "true")
 
 

@@ -12,7 +12,7 @@ from buildkit_session.grpc.metadata import Metadata
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from buildkit_session.grpc.call import Call
+    from buildkit_session.grpc.incoming_call import IncomingCall
     from buildkit_session.services import Service
 
 RESET = StreamReset(8, by="peer")
@@ -63,5 +63,5 @@ async def serve(service: Service, method: str, call: ScriptedCall) -> list[Any]:
     (route,) = [route for route in service.routes() if route.path.endswith(f"/{method}")]
     route.select(call.metadata)
     with anyio.fail_after(60):
-        await route.handler(cast("Call[Any, Any]", call))
+        await route.handler(cast("IncomingCall[Any, Any]", call))
     return call.sent

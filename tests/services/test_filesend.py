@@ -19,7 +19,7 @@ from buildkit_session.services.targets import DirectoryTarget, FileTarget
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from buildkit_session.grpc.call import Call
+    from buildkit_session.grpc.incoming_call import IncomingCall
     from buildkit_session.grpc.router import Codecs
 
 ID = EXPORTER_ID.encode()
@@ -84,7 +84,7 @@ def test_the_stream_goes_to_its_target(tmp_path: Path) -> None:
     (route,) = service(tmp_path).routes()
 
     async def main() -> None:
-        await route.handler(cast("Call[Any, Any]", call))
+        await route.handler(cast("IncomingCall[Any, Any]", call))
 
     anyio.run(main)
     assert (tmp_path / "out.tar").read_bytes() == b"tar"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from buildkit_session.grpc.call import Call
+    from buildkit_session.grpc.incoming_call import IncomingCall
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -52,7 +52,7 @@ def call(service: FileSync, metadata: Fields, method: str = "DiffCopy") -> Scrip
 
     async def main() -> None:
         with anyio.fail_after(60):
-            await route.handler(cast("Call[Any, Any]", asked))
+            await route.handler(cast("IncomingCall[Any, Any]", asked))
 
     anyio.run(main)
     return asked

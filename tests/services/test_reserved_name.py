@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from buildkit_session.grpc.call import Call
+    from buildkit_session.grpc.incoming_call import IncomingCall
 
 RESERVED: Final = b".fsutil-metadata"
 
@@ -84,7 +84,7 @@ def serve(service: FileSync, receiver: Receiver) -> Receiver:
 
     async def main() -> None:
         with anyio.fail_after(60):
-            await route.handler(cast("Call[Any, Any]", receiver))
+            await route.handler(cast("IncomingCall[Any, Any]", receiver))
 
     anyio.run(main)
     return receiver

@@ -20,7 +20,7 @@ from buildkit_session.services.targets import DirectoryTarget, FileTarget, Strea
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from buildkit_session.grpc.call import Call
+    from buildkit_session.grpc.incoming_call import IncomingCall
     from buildkit_session.services.placement import PlacementMode
 
 Target = DirectoryTarget | FileTarget | StreamTarget
@@ -33,7 +33,7 @@ def receive(target: Target, *batches: list[Any]) -> ScriptedCall:
 
     async def main() -> None:
         with anyio.fail_after(60):
-            await target.receive(cast("Call[Any, Any]", call))
+            await target.receive(cast("IncomingCall[Any, Any]", call))
 
     anyio.run(main)
     return call
@@ -88,7 +88,7 @@ def test_a_directory_is_left_as_by_any_failed_export(tmp_path: Path, mode: Place
 
     async def main() -> None:
         with pytest.raises(QuotaExceeded):
-            await target.receive(cast("Call[Any, Any]", call))
+            await target.receive(cast("IncomingCall[Any, Any]", call))
         with pytest.raises(QuotaExceeded):
             await target.finished()
         await target.abandon()

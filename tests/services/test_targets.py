@@ -25,7 +25,7 @@ from buildkit_session.services.targets import DirectoryTarget, FileTarget, Listi
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from buildkit_session.grpc.call import Call
+    from buildkit_session.grpc.incoming_call import IncomingCall
     from buildkit_session.services.placement import PlacementMode
 
 Target = DirectoryTarget | FileTarget | ListingTarget | StreamTarget
@@ -48,8 +48,8 @@ def receive(target: Target, *batches: list[Any] | Exception, metadata: tuple[tup
     anyio.run(main)
 
 
-def _call(*batches: list[Any] | Exception, stalled: bool = False, metadata: Any = ()) -> Call[Any, Any]:
-    return cast("Call[Any, Any]", ScriptedCall(*batches, stalled=stalled, metadata=metadata))
+def _call(*batches: list[Any] | Exception, stalled: bool = False, metadata: Any = ()) -> IncomingCall[Any, Any]:
+    return cast("IncomingCall[Any, Any]", ScriptedCall(*batches, stalled=stalled, metadata=metadata))
 
 
 def pieces(*data: bytes) -> list[BytesMessage]:
@@ -511,7 +511,7 @@ def test_streams_of_several_platforms_at_once(dest: Path, mode: PlacementMode, k
         async with anyio.create_task_group() as tasks:
             for platform in platforms:
                 first, rest = [Packet(stat=Stat(path=platform, mode=DIR))], listing(platform + b"/bin")
-                tasks.start_soon(target.receive, cast("Call[Any, Any]", Platform(first, *rest)))
+                tasks.start_soon(target.receive, cast("IncomingCall[Any, Any]", Platform(first, *rest)))
         assert await target.finished()
         exported = await target.commit()
         assert exported.directories == 4
@@ -566,7 +566,7 @@ def test_finished_waits_for_all_streams(tmp_path: Path) -> None:
                     events.append("late")
                     return await super().recv_many()
 
-            tasks.start_soon(target.receive, cast("Call[Any, Any]", Late(*EMPTY_EXPORT)))
+            tasks.start_soon(target.receive, cast("IncomingCall[Any, Any]", Late(*EMPTY_EXPORT)))
             tasks.start_soon(target.receive, _call(*EMPTY_EXPORT))
 
             async def wait() -> None:

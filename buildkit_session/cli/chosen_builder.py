@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from buildkit_session.engine.builders import Builder
     from buildkit_session.offer import CredentialsLike
 
-__all__ = ["Destination", "find_destination"]
+__all__ = ["ChosenBuilder", "choose_builder"]
 
 
 @dataclass(frozen=True, slots=True)
-class Destination:
-    """A daemon, or the builder that it belongs to; made by :func:`find_destination`."""
+class ChosenBuilder:
+    """A daemon, or the builder that it belongs to; made by :func:`choose_builder`."""
 
     address: str | None
     builder: Builder | None
@@ -54,7 +54,7 @@ class Destination:
         return connect(self.address, credentials=credentials)
 
 
-def find_destination(host: str | None, builder: str | None, *, environ: Mapping[str, str] = os.environ) -> Destination:
+def choose_builder(host: str | None, builder: str | None, *, environ: Mapping[str, str] = os.environ) -> ChosenBuilder:
     """Choose the daemon. Reads small files; opens no connection.
 
     Args:
@@ -67,5 +67,5 @@ def find_destination(host: str | None, builder: str | None, *, environ: Mapping[
         UnsupportedError: there is no way to it.
     """
     if host and not builder:
-        return Destination(host, None)
-    return Destination(None, find_builder(builder, environ={**environ, "DOCKER_HOST": host} if host else environ))
+        return ChosenBuilder(host, None)
+    return ChosenBuilder(None, find_builder(builder, environ={**environ, "DOCKER_HOST": host} if host else environ))

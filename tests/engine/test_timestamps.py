@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildkit_session.engine.moments import format_moment, read_moment
+from buildkit_session.engine.timestamps import format_timestamp, read_timestamp
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from buildkit_session.engine.moments import format_moment, read_moment
     ],
 )
 def test_reading(text: str, nanoseconds: int) -> None:
-    assert read_moment(text) == nanoseconds
+    assert read_timestamp(text) == nanoseconds
 
 
 @pytest.mark.parametrize(
@@ -29,11 +29,11 @@ def test_reading(text: str, nanoseconds: int) -> None:
 )
 def test_what_is_none(text: str) -> None:
     with pytest.raises(ValueError, match=r"no time such as|month"):
-        read_moment(text)
+        read_timestamp(text)
 
 
 @given(st.integers(0, 4 * 10**18))
 def test_what_is_written_can_be_read(nanoseconds: int) -> None:
-    text = format_moment(nanoseconds)
-    assert read_moment(text) == nanoseconds
+    text = format_timestamp(nanoseconds)
+    assert read_timestamp(text) == nanoseconds
     assert not text.endswith(("0Z", ".Z")) or "." not in text

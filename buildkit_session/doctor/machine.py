@@ -12,12 +12,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from buildkit_session.docker_directory import docker_directory
+from buildkit_session.doctor.finding import Finding, Level
 from buildkit_session.engine.address import DEFAULT_SOCKET
 from buildkit_session.engine.builders import find_builder
-from buildkit_session.engine.contexts import config_directory
 from buildkit_session.engine.settings import Settings
 from buildkit_session.errors import InputError, SessionError
-from buildkit_session.finding import Finding, Level
 from buildkit_session.services.credential_helper import find_helper
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def find_sockets(environ: Mapping[str, str]) -> list[str]:
 
 
 def _credentials(environ: Mapping[str, str]) -> Iterator[Finding]:
+    file = docker_directory(environ) / "config.json"
     try:
-        file = config_directory(environ=environ) / "config.json"  # this reads it, too
         config = Settings.read(file, missing_ok=True)
         helpers, known = _helpers(config), [*_known(config, environ)]
     except InputError as error:
@@ -114,7 +114,7 @@ def _refusal(path: str) -> str:
 
 
 def _builders(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Say what buildx would build with, where that is no docker context."""
+    """Say which builder buildx has chosen, where it is not that of a docker context."""
     try:
         builder = find_builder(environ=environ)
     except SessionError as error:
@@ -122,8 +122,7 @@ def _builders(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding(Level.LIMITED, "buildx", str(error), advice)
         return
     if not builder.is_context:
-        text = f"builds with {builder.name!r} ({builder.driver}), here that takes --builder {builder.name}"
-        yield Finding(Level.OK, "buildx", text)
+        yield Finding(Level.OK, "buildx", f"the current builder is {builder.name!r} ({builder.driver})")
 
 
 def _is_socket(path: Path) -> bool:

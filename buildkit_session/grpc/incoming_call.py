@@ -1,4 +1,4 @@
-"""One call, as its handler sees it: messages in, messages out, metadata."""
+"""A call that is served, as its handler sees it: messages in, messages out, metadata."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from buildkit_session.grpc.metadata import Metadata
     from buildkit_session.http2.connection import Stream
 
-__all__ = ["Call"]
+__all__ = ["IncomingCall"]
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -24,7 +24,7 @@ RESPONSE_HEADERS: Final = [
 ]
 
 
-class Call(MessageStream[Request, Response]):
+class IncomingCall(MessageStream[Request, Response]):
     """A call being served. Requests and responses are of the types that the route selected for this stream.
 
     Attributes:
@@ -47,7 +47,7 @@ class Call(MessageStream[Request, Response]):
         self._headers_sent = False
 
     def __repr__(self) -> str:
-        return f"<Call {self.method} on {self._stream!r}>"
+        return f"<IncomingCall {self.method} on {self._stream!r}>"
 
     def finish(self, code: int, message: str = "", details: bytes = b"") -> None:
         """Send the status, which ends the call. Without a response before it, both go in one frame."""

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from buildkit_session.output import Output
     from buildkit_session.services.credentials import CredentialSource
 
-__all__ = ["ImageTransport", "image_transport"]
+__all__ = ["ImageDelivery", "image_delivery"]
 
 
 @dataclass(slots=True)
-class ImageTransport:
+class ImageDelivery:
     """What has been arranged for the images of one build.
 
     Attributes:
@@ -50,14 +50,14 @@ class ImageTransport:
 
 
 @asynccontextmanager
-async def image_transport(
+async def image_delivery(
     outputs: tuple[Output, ...],
     endpoint: Endpoint,
     info: DaemonInfo,
     *,
     credentials: CredentialSource | None,
     tell: Tell,
-) -> AsyncIterator[ImageTransport]:
+) -> AsyncIterator[ImageDelivery]:
     """Arrange for the images of a build; lasts as long as the build.
 
     Args:
@@ -72,29 +72,29 @@ async def image_transport(
         EngineError: an Engine that shall load one does not answer as an Engine.
     """
     async with AsyncExitStack() as stack:
-        transport = ImageTransport(outputs)
+        delivery = ImageDelivery(outputs)
         for number, out in enumerate(outputs):
             if isinstance(out, DockerOutput) and loads_elsewhere(out, docker_driver=info.is_engine):
-                await _arrange_load(transport, number, out, tell, stack)
+                await _arrange_load(delivery, number, out, tell, stack)
         names = _to_push(outputs) if info.is_engine and not info.has_containerd_store else []
         if names:
             engine = await _entered(endpoint, stack)
-            transport.afterwards = _Pushes(engine, names, credentials, tell)
-        yield transport
+            delivery.afterwards = _Pushes(engine, names, credentials, tell)
+        yield delivery
 
 
 async def _arrange_load(
-    transport: ImageTransport, number: int, out: DockerOutput, tell: Tell, stack: AsyncExitStack
+    delivery: ImageDelivery, number: int, out: DockerOutput, tell: Tell, stack: AsyncExitStack
 ) -> None:
     from buildkit_session.engine.image_load import ImageLoader  # noqa: PLC0415 - few builds load anything
 
     endpoint = await to_thread.run_sync(_loading_endpoint, out.context)
-    loader = transport.loaders[number] = ImageLoader(await _entered(endpoint, stack), tell)
+    loader = delivery.loaders[number] = ImageLoader(await _entered(endpoint, stack), tell)
     if await loader.takes_layouts():
         # These images are known by the digest of their manifest or index, which an archive for "docker load" lacks.
         layout = OciOutput(attrs={**out.attrs, "prefer-image-digest": "true"})
-        transport.outputs = (*transport.outputs[:number], layout, *transport.outputs[number + 1 :])
-        transport.afterwards = _without_config
+        delivery.outputs = (*delivery.outputs[:number], layout, *delivery.outputs[number + 1 :])
+        delivery.afterwards = _without_config
 
 
 async def _entered(endpoint: Endpoint, stack: AsyncExitStack) -> EngineClient:

@@ -1,0 +1,32 @@
+"""What a build offers: here the credentials, as callers write them down."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import buildkit_session as bk
+from buildkit_session.offer import make_auth
+from buildkit_session.services.credentials import HUB
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (("user", "token"), bk.Credentials("user", "token")),
+        (bk.Credentials("", "secret"), bk.Credentials("", "secret")),
+    ],
+)
+@pytest.mark.anyio
+async def test_a_mapping_has_pairs_or_credentials(given: Any, expected: bk.Credentials) -> None:
+    auth = make_auth({"docker.io": given})
+    assert auth is not None
+    assert await auth.find(HUB) == expected
+    assert await auth.find("elsewhere.example") is None
+
+
+@pytest.mark.parametrize("given", ["ab", ("user",), ("user", "token", "more"), ("user", None), None])
+def test_anything_else_is_refused_and_not_shown(given: Any) -> None:
+    with pytest.raises(bk.InputError, match=r"must be a mapping such as \{'ghcr.io': \('user', 'token'\)\}"):
+        bk.connect("unix:///nowhere", credentials={"docker.io": given})
