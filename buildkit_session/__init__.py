@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         EngineText,
         ImageId,
         ProgressEvent,
+        ProgressGroup,
         Vertex,
         VertexLog,
         VertexStatus,
@@ -109,6 +110,7 @@ __all__ = [
     "PlannedEntry",
     "PlannedKind",
     "ProgressEvent",
+    "ProgressGroup",
     "ProtocolError",
     "QuotaExceeded",
     "RemoteProtocolError",
@@ -154,7 +156,10 @@ _HOME = {
     "DockerConfig": "services.docker_config",
     "EngineInfo": "engine.info",
     **dict.fromkeys(
-        ("EngineText", "ImageId", "ProgressEvent", "Vertex", "VertexLog", "VertexStatus", "VertexWarning"),
+        (
+            *("EngineText", "ImageId", "ProgressEvent", "ProgressGroup"),
+            *("Vertex", "VertexLog", "VertexStatus", "VertexWarning"),
+        ),
         "engine.events",
     ),
     "Exported": "services.exported",

@@ -9,14 +9,9 @@ import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from buildkit_session.errors import InputError, UnsupportedError
-from buildkit_session.fsutil.digest import digest_tree
-from buildkit_session.fsutil.dockerignore import read_ignore_file
-from buildkit_session.fsutil.filter import Filter
-from buildkit_session.plan import HUGE_FILE, MANY_FILES
-from buildkit_session.planning import make_plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,6 +21,12 @@ if TYPE_CHECKING:
     from buildkit_session.plan import Plan
 
 __all__ = ["Context", "open_directories"]
+
+HUGE_FILE: Final = 100 * 1024 * 1024
+"""Bytes from which a single file is worth a warning."""
+
+MANY_FILES: Final = 50_000
+"""Files from which their number is worth a warning: listing them alone takes seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,8 @@ class Context:
             InputError: a directory cannot be opened, or a line of the ignore file is malformed.
             TransferError: the ignore file cannot be read.
         """
+        from buildkit_session.planning import make_plan  # noqa: PLC0415 - a build plans nothing
+
         with self.opened() as descriptors:
             ignore_file = self._ignore_file(descriptors)
             return make_plan(descriptors["context"], ignore_file, huge_file=huge_file, many_files=many_files)
@@ -115,12 +118,18 @@ class Context:
             InputError: as :meth:`plan`.
             TransferError: something that would be sent cannot be read.
         """
+        from buildkit_session.fsutil.digest import digest_tree  # noqa: PLC0415 - a build does without
+        from buildkit_session.fsutil.filter import Filter  # noqa: PLC0415
+
         with self.opened() as descriptors:
             ignore_file = self._ignore_file(descriptors)
             filtered = Filter(exclude=ignore_file.patterns if ignore_file else ())
             return digest_tree(descriptors["context"], filtered, permissions=permissions)
 
     def _ignore_file(self, descriptors: Mapping[str, int]) -> IgnoreFile | None:
+        # Here, not above: to a build the daemon applies the file.
+        from buildkit_session.fsutil.dockerignore import read_ignore_file  # noqa: PLC0415
+
         return read_ignore_file(
             context=descriptors["context"],
             dockerfile_directory=descriptors["dockerfile"],

@@ -81,6 +81,7 @@ def _beyond(request: BuildRequest, inputs: Inputs, outputs: Sequence[Output]) ->
         "cache export": any(entry.type != "inline" for entry in request.cache_to),
         "cache import other than from a registry": any(entry.type != "registry" for entry in request.cache_from),
         "a cgroup parent": request.cgroup_parent,
+        "a source policy": request.source_policy,
         "no_cache_filter": request.no_cache_filter,
         "a Dockerfile apart from its context": "dockerfilekey" in inputs.attrs,
         "an ssh agent": request.ssh,

@@ -14,28 +14,17 @@ import secrets
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from anyio import to_thread
 
 from buildkit_session.context import Context
 from buildkit_session.errors import InputError
-from buildkit_session.request.named_context import LocalContext, OciLayoutContext, mount_name
-from buildkit_session.request.remote_context import (
-    DirectorySource,
-    GitSource,
-    HttpSource,
-    StdinSource,
-    find_context,
-    is_http,
-)
-from buildkit_session.request.stdin_context import HEAD_SIZE, StdinKind, classify
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 
-    from buildkit_session.request.named_context import NamedContext
+    from buildkit_session.request.named_context import NamedContext, OciLayoutContext
     from buildkit_session.services.oci_layout import OciLayout
     from buildkit_session.services.readers import AnyReader
     from buildkit_session.services.upload import Upload
@@ -121,24 +110,39 @@ class _Maker:
         if not isinstance(context, str | os.PathLike):
             await self._add_stream(context, file)
             return
-        source = (
-            await to_thread.run_sync(find_context, context)
-            if isinstance(context, str)
-            else DirectorySource(Path(context))
+        if not isinstance(context, str) or await to_thread.run_sync(_is_directory, context):
+            await self._add_directory(Path(context), file)
+            return
+        # Here, not above: most contexts are directories.
+        from buildkit_session.request.remote_context import (  # noqa: PLC0415
+            DirectorySource,
+            GitSource,
+            HttpSource,
+            StdinSource,
+            find_context,
         )
-        match source:
+
+        match await to_thread.run_sync(find_context, context):
             case DirectorySource(path):
                 await self._add_directory(path, file)
             case StdinSource():
                 if file == _STDIN:
                     raise InputError("stdin cannot be both the build context and the Dockerfile; name one of them")
                 await self._add_stream(_stdin(), file)
-            case GitSource() | HttpSource():
+            case (GitSource() | HttpSource()) as source:
                 self.inputs.attrs["context"] = source.url
                 self.inputs.over_ssh = isinstance(source, GitSource) and source.over_ssh
                 await self._add_remote_file(file)
 
     def add_named(self, named: Mapping[str, NamedContext]) -> None:
+        if not named:
+            return
+        from buildkit_session.request.named_context import (  # noqa: PLC0415 - few builds have any
+            LocalContext,
+            OciLayoutContext,
+            mount_name,
+        )
+
         for name, context in named.items():
             if isinstance(context, LocalContext):
                 self.inputs.directories[mount_name(name)] = context.path
@@ -146,7 +150,7 @@ class _Maker:
                 self._add_layout(name, context)
 
     async def _add_directory(self, path: Path, file: str | None) -> None:
-        if file is not None and (file == _STDIN or is_http(file)):
+        if file is not None and _is_no_path(file):
             found = await to_thread.run_sync(Context.directory_of, path)
             self.inputs.directory = self.inputs.directories["context"] = found
             await self._add_dockerfile(await self._read_file(file))
@@ -161,7 +165,7 @@ class _Maker:
         """Take a Dockerfile beside a context that the daemon fetches, or the name of one inside of it."""
         if file is None:
             return
-        if file == _STDIN or is_http(file):
+        if _is_no_path(file):
             await self._add_dockerfile(await self._read_file(file))
             self.inputs.attrs |= _APART
         elif (path := Path(file)).is_absolute():
@@ -173,7 +177,12 @@ class _Maker:
             self.inputs.dockerfile = file
 
     async def _add_stream(self, source: AnyReader, file: str | None) -> None:
-        from buildkit_session.services.readers import chunks  # noqa: PLC0415 - few builds have a stream
+        from buildkit_session.request.stdin_context import (  # noqa: PLC0415 - few builds have a stream
+            HEAD_SIZE,
+            StdinKind,
+            classify,
+        )
+        from buildkit_session.services.readers import chunks  # noqa: PLC0415
 
         pieces = chunks(source)
         self._stack.push_async_callback(pieces.aclose)
@@ -217,6 +226,8 @@ class _Maker:
         self.inputs.dockerfile = _DEFAULT_NAME
 
     async def _folder(self) -> Path:
+        from tempfile import TemporaryDirectory  # noqa: PLC0415 - few Dockerfiles come from elsewhere
+
         folder = await to_thread.run_sync(lambda: TemporaryDirectory(prefix="buildkit-session-"))
         self._stack.callback(folder.cleanup)
         return Path(folder.name)
@@ -229,6 +240,19 @@ class _Maker:
         key = secrets.token_hex(12)
         self.inputs.layouts[f"oci:{key}"] = OciLayout(context.path)
         self.inputs.attrs[f"context:{name}"] = context.option(key, digest)
+
+
+def _is_directory(context: str) -> bool:
+    return context != _STDIN and bool(context) and Path(context).is_dir()
+
+
+def _is_no_path(file: str) -> bool:
+    """Whether the Dockerfile comes from standard input or a URL."""
+    if "://" not in file:
+        return file == _STDIN
+    from buildkit_session.request.remote_context import is_http  # noqa: PLC0415 - few Dockerfiles are elsewhere
+
+    return is_http(file)
 
 
 def _stdin() -> AnyReader:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from buildkit_session.services.credentials import Credentials, CredentialSource
     from buildkit_session.services.filesync import FileSync
     from buildkit_session.services.ssh import Agent
+    from buildkit_session.services.tokens import Tokens
 
     CredentialsLike: TypeAlias = Mapping[str, tuple[str, str] | Credentials] | CredentialSource
 
@@ -97,17 +98,16 @@ def make_auth(credentials: CredentialsLike | None) -> Auth | None:
     if credentials is None:
         return None
     # Here, not above: few programs have any.
-    from buildkit_session.engine.web import AiohttpWeb  # noqa: PLC0415
-    from buildkit_session.services.auth import Auth, Tokens  # noqa: PLC0415
+    from buildkit_session.services.auth import Auth  # noqa: PLC0415
     from buildkit_session.services.credentials import StaticCredentials  # noqa: PLC0415
     from buildkit_session.services.docker_config import DockerConfig  # noqa: PLC0415
 
     if isinstance(credentials, DockerConfig):
-        return Auth(credentials, tokens=Tokens.of_environment(os.environ, AiohttpWeb()))
+        return Auth(credentials, tokens=_docker_tokens)
     if not isinstance(credentials, Mapping):
-        return Auth(credentials, tokens=Tokens.of_one_client(AiohttpWeb()))
+        return Auth(credentials, tokens=_own_tokens)
     known = {host: _credentials(given) for host, given in credentials.items()}
-    return Auth(StaticCredentials(known), tokens=Tokens.of_one_client(AiohttpWeb()))
+    return Auth(StaticCredentials(known), tokens=_own_tokens)
 
 
 def _credentials(given: object) -> Credentials:
@@ -119,6 +119,20 @@ def _credentials(given: object) -> Credentials:
         case (str(username), str(password)):
             return Credentials(username, password)
     raise InputError("credentials must be a mapping such as {'ghcr.io': ('user', 'token')}")
+
+
+def _docker_tokens() -> Tokens | None:
+    from buildkit_session.engine.web import AiohttpWeb  # noqa: PLC0415 - as above
+    from buildkit_session.services.tokens import Tokens  # noqa: PLC0415
+
+    return Tokens.of_environment(os.environ, AiohttpWeb())
+
+
+def _own_tokens() -> Tokens:
+    from buildkit_session.engine.web import AiohttpWeb  # noqa: PLC0415 - as above
+    from buildkit_session.services.tokens import Tokens  # noqa: PLC0415
+
+    return Tokens.of_one_client(AiohttpWeb())
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_session.fsutil.dockerignore import IgnoreLine
@@ -26,12 +26,6 @@ __all__ = [
     "PlannedEntry",
     "PlannedKind",
 ]
-
-HUGE_FILE: Final = 100 * 1024 * 1024
-"""Bytes from which a single file is worth a warning."""
-
-MANY_FILES: Final = 50_000
-"""Files from which their number is worth a warning: listing them alone takes seconds."""
 
 
 class PlannedKind(StrEnum):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 from typing import Final
 
 from buildkit_session.errors import InputError
@@ -27,6 +26,8 @@ def read_size(key: str, value: str, *, binary: bool = False) -> int:
     Raises:
         InputError: it is none, or no whole number of bytes; the text names ``key``.
     """
+    from fractions import Fraction  # noqa: PLC0415 - few builds have a size to be read
+
     found = _SIZE.fullmatch(value)
     if found is None:
         raise InputError(f"invalid value {value!r} for {key}: expected a size such as 10GB or 512MiB")

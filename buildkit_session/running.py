@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from buildkit_session.build import Target
     from buildkit_session.content_stores import ContentStores
-    from buildkit_session.engine.daemon import Daemon, DaemonInfo
+    from buildkit_session.engine.daemon import Daemon, DaemonInfo, Link
     from buildkit_session.engine.events import ProgressEvent
     from buildkit_session.engine.question import Question
     from buildkit_session.engine.solving import SolveStream
@@ -117,10 +117,7 @@ class Run:
             session = self._session(stores)
             solve = self._solve_request(images.outputs, session, stores)
             async with self._daemon.link() as link, session.serving(link.dial_session) as connection:
-                if len(self._outputs) > 1:
-                    from buildkit_session.engine.capabilities import require_several_outputs  # noqa: PLC0415 - rare
-
-                    await require_several_outputs(link, address=self._info.address)
+                await self._require_capabilities(link)
                 asked = self._question.put(link, solve) if self._question else None
                 async with asked or solving(link.control, solve, afterwards=images.afterwards) as self._stream:
                     yield Build(
@@ -198,6 +195,16 @@ class Run:
 
     async def _tell(self, events: Sequence[ProgressEvent]) -> None:
         await self._stream.tell(events)
+
+    async def _require_capabilities(self, link: Link) -> None:
+        """Refuse what the daemon would ignore without a word."""
+        if len(self._outputs) > 1 or self._request.source_policy is not None:
+            from buildkit_session.engine import capabilities  # noqa: PLC0415 - few builds have either
+
+            if len(self._outputs) > 1:
+                await capabilities.require_several_outputs(link, address=self._info.address)
+            if self._request.source_policy is not None:
+                await capabilities.require_source_policy(link, address=self._info.address)
 
     def _warnings(self) -> Iterator[str]:
         if not self._outputs and not self._request.outputs and self._question is None:

@@ -13,8 +13,6 @@ from buildkit_session.errors import UnsupportedError
 from buildkit_session.messages.moby.buildkit import v1
 from buildkit_session.output import DockerOutput, ImageOutput, OciOutput
 from buildkit_session.request.attributes import entitlements, frontend_attributes
-from buildkit_session.request.cache import complete
-from buildkit_session.request.named_context import OciLayoutContext
 from buildkit_session.request.outputs import check_for_engine, loads_elsewhere
 
 if TYPE_CHECKING:
@@ -86,7 +84,7 @@ def make_solve_request(
         proxies: build arguments for proxies.
         attrs: further attributes of the frontend.
     """
-    imported = complete(cache_from, environ)
+    imported = _complete(cache_from, environ)
     frontend, told = frontend_attributes(
         request,
         dockerfile_name=inputs.dockerfile,
@@ -110,11 +108,20 @@ def make_solve_request(
         frontend=frontend,
         frontend_attrs={**told, **attrs},
         cache=v1.CacheOptions(
-            exports=[_cache(entry) for entry in complete(request.cache_to, environ)],
+            exports=[_cache(entry) for entry in _complete(request.cache_to, environ)],
             imports=[_cache(entry) for entry in imported],
         ),
         entitlements=entitlements(request),
+        source_policy=request.source_policy,
     )
+
+
+def _complete(entries: Iterable[CacheEntry], environ: Mapping[str, str]) -> Iterable[CacheEntry]:
+    if not (given := tuple(entries)):
+        return ()
+    from buildkit_session.request.cache import complete  # noqa: PLC0415 - few builds name a cache
+
+    return complete(given, environ)
 
 
 def _cache(entry: CacheEntry) -> v1.CacheOptionsEntry:
@@ -145,5 +152,13 @@ def _beyond_graph_store(request: BuildRequest, outputs: Iterable[Output]) -> Ite
         yield "Cache export"
     if any(attrs is not None for attrs in request.attests.values()):
         yield "Attestation"
-    if any(isinstance(context, OciLayoutContext) for context in request.build_contexts.values()):
+    if _has_layouts(request):
         yield "A build context of type oci-layout"
+
+
+def _has_layouts(request: BuildRequest) -> bool:
+    if not request.build_contexts:
+        return False
+    from buildkit_session.request.named_context import OciLayoutContext  # noqa: PLC0415 - few builds have any
+
+    return any(isinstance(context, OciLayoutContext) for context in request.build_contexts.values())

@@ -101,11 +101,14 @@ def _check_values(line: CommandLine) -> None:
     Raises:
         InputError: one of them is.
     """
-    from buildkit_session.request.shm_size import read_shm_size  # noqa: PLC0415 - --help does not need all this
-    from buildkit_session.request.ulimit import read_ulimits  # noqa: PLC0415
+    if size := line.last("shm-size"):
+        from buildkit_session.request.shm_size import read_shm_size  # noqa: PLC0415 - few builds have one
 
-    read_shm_size(line.last("shm-size"))
-    read_ulimits(line.all("ulimit"))
+        read_shm_size(size)
+    if limits := line.all("ulimit"):
+        from buildkit_session.request.ulimit import read_ulimits  # noqa: PLC0415 - as above
+
+        read_ulimits(limits)
 
 
 def read_options(line: CommandLine, environ: Mapping[str, str]) -> BuildOptions:
@@ -168,6 +171,7 @@ def _read_keywords(line: CommandLine, environ: Mapping[str, str], outputs: Seque
         "push": line.is_set("push"),
         "load": line.is_set("load"),
         "shm_size": line.last("shm-size"),
+        "source_policy": environ.get("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY") or None,
         "ulimits": line.all("ulimit"),
         "outputs": outputs,
         "secrets": line.all("secret"),

@@ -24,7 +24,6 @@ from buildkit_session.cli.console import Console
 from buildkit_session.cli.displays import choose_display, choose_mode
 from buildkit_session.cli.failure import FAILURE, SUCCESS, excerpts, exit_code, explain, report
 from buildkit_session.cli.interruption import SignalError
-from buildkit_session.cli.rawjson import warning_json
 from buildkit_session.cli.screen import Screen, make_feed
 from buildkit_session.engine.atomic_file import write_whole
 from buildkit_session.engine.metadata_file import PROVENANCE, metadata, metadata_json, minimal_provenance
@@ -219,11 +218,13 @@ def _write_files(built: _Built, options: BuildOptions, builder: ChosenBuilder, s
     if options.iidfile is not None and result.image_id is not None:
         write_whole(options.iidfile, result.image_id.encode("ascii"))
     if options.metadata_file is not None:
-        warnings = [warning_json(warning) for warning in screen.warnings] if _wants_warnings() else []
+        warnings = _shown_warnings(screen) if os.environ.get("BUILDX_METADATA_WARNINGS") in TRUE else []
         ref = f"{builder.name}/{builder.node}/{result.ref}" if result.ref else ""
         known = metadata(result.metadata, ref=ref, warnings=warnings)
         write_whole(options.metadata_file, metadata_json(dict(sorted({**known, **built.provenance}.items()))))
 
 
-def _wants_warnings() -> bool:
-    return os.environ.get("BUILDX_METADATA_WARNINGS") in TRUE
+def _shown_warnings(screen: Screen) -> list[dict[str, object]]:
+    from buildkit_session.cli.rawjson import warning_json  # noqa: PLC0415 - few builds want them
+
+    return [warning_json(warning) for warning in screen.warnings]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from buildkit_session.cli.flags import CommandLine
     from buildkit_session.doctor.finding import Finding
+    from buildkit_session.engine.address import Endpoint
 
 __all__ = ["FLAGS", "OPERANDS", "USAGE", "run"]
 
@@ -43,12 +44,20 @@ def run(line: CommandLine) -> int:
     from buildkit_session.doctor.examination import examine  # noqa: PLC0415
 
     try:
-        findings = interruption.run(lambda: examine(line.last("host"), builder=line.last("builder")))
+        findings = interruption.run(lambda: examine(lambda: _endpoint(line)))
     except interruption.SignalError as error:
         report(str(error))
         return error.exit_code
     Console.output().write(_text(findings) if form == "text" else _json(findings))
     return FAILURE if any(finding.level == _BROKEN for finding in findings) else SUCCESS
+
+
+def _endpoint(line: CommandLine) -> Endpoint:
+    from buildkit_session.cli.chosen_builder import choose_builder  # noqa: PLC0415 - as above
+    from buildkit_session.engine.contexts import find_endpoint  # noqa: PLC0415 - as above
+
+    chosen = choose_builder(line.last("host"), line.last("builder"))
+    return find_endpoint(chosen.address) if chosen.builder is None else chosen.builder.nodes[0].endpoint
 
 
 def _text(findings: Sequence[Finding]) -> str:

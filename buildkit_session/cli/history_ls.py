@@ -57,10 +57,12 @@ _NAME_WIDTH: Final = 36
 def run(line: CommandLine) -> int:
     """Run the command and return its exit code."""
     from buildkit_session.cli import asking  # noqa: PLC0415 - it loads the client, which help does not need
+    from buildkit_session.cli.chosen_builder import choose_builder  # noqa: PLC0415 - as above
 
     async def question(client: Client) -> None:
         records = await client.history(filters=line.all("filter"), limit=LIMIT)
-        Console.output().write(_shown(records, line))
+        chosen = choose_builder(line.last("host"), line.last("builder"))
+        Console.output().write(_shown(records, f"{chosen.name}/{chosen.node}", line))
 
     return asking.ask(line, question)
 
@@ -72,10 +74,10 @@ class _Row:
     full_ref: str
 
 
-def _shown(records: Sequence[BuildRecord], line: CommandLine) -> str:
+def _shown(records: Sequence[BuildRecord], place: str, line: CommandLine) -> str:
     from buildkit_session.cli.listing import Listing  # noqa: PLC0415 - as above
 
-    rows = [_row(record) for record in sorted(records, key=lambda record: record.completed is not None)]
+    rows = [_row(record, place) for record in sorted(records, key=lambda record: record.completed is not None)]
     if line.is_set("quiet"):
         return "".join(f"{row.record.ref}\n" for row in rows)
     now = time.time_ns()
@@ -87,12 +89,13 @@ def _shown(records: Sequence[BuildRecord], line: CommandLine) -> str:
     )
 
 
-def _row(record: BuildRecord) -> _Row:
+def _row(record: BuildRecord, place: str) -> _Row:
     from buildkit_session.engine.build_name import build_name  # noqa: PLC0415 - as above
     from buildkit_session.engine.build_origin import find_origin  # noqa: PLC0415 - as above
 
     origin = find_origin(os.environ, record.ref)
-    place = f"{origin.builder}/{origin.node}" if origin else "default/default"
+    if origin is not None:
+        place = f"{origin.builder}/{origin.node}"
     return _Row(record, build_name(record.frontend_attrs, origin), f"{place}/{record.ref}")
 
 

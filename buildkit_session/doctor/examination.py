@@ -15,11 +15,10 @@ from anyio import to_thread
 
 from buildkit_session.doctor.finding import Finding, Level
 from buildkit_session.doctor.machine import find_sockets, look_around
-from buildkit_session.engine.builders import find_builder
 from buildkit_session.engine.contexts import find_endpoint
 from buildkit_session.engine.daemon import Daemon
 from buildkit_session.engine.history import History
-from buildkit_session.errors import InputError, SessionError, UnsupportedError
+from buildkit_session.errors import SessionError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -41,25 +40,15 @@ _KIN: Final = ({"amd64", "386"}, {"arm64", "arm"})
 
 
 async def examine(
-    address: str | None = None, *, builder: str | None = None, environ: Mapping[str, str] = os.environ
+    find: Callable[[], Endpoint] = find_endpoint, *, environ: Mapping[str, str] = os.environ
 ) -> list[Finding]:
     """Examine a daemon and this machine.
 
     Args:
-        address: as for :func:`buildkit_session.connect`.
-        builder: as there.
+        find: finds the daemon; how it fails is a finding, too.
         environ: the environment.
     """
-    found = await _examine_daemon(lambda: _endpoint(address, builder, environ), environ)
-    return [*found, *await to_thread.run_sync(look_around, environ)]
-
-
-def _endpoint(address: str | None, builder: str | None, environ: Mapping[str, str]) -> Endpoint:
-    if builder is None:
-        return find_endpoint(address, environ=environ)
-    if address is not None:
-        raise InputError("a builder names a daemon, and so does an address; give one of them")
-    return find_builder(builder, environ=environ).nodes[0].endpoint
+    return [*await _examine_daemon(find, environ), *await to_thread.run_sync(look_around, environ)]
 
 
 async def _examine_daemon(find: Callable[[], Endpoint], environ: Mapping[str, str]) -> list[Finding]:

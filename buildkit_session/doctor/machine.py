@@ -114,7 +114,7 @@ def _refusal(path: str) -> str:
 
 
 def _builders(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Say what buildx would build with, where that is no docker context."""
+    """Say which builder buildx has chosen, where it is not that of a docker context."""
     try:
         builder = find_builder(environ=environ)
     except SessionError as error:
@@ -122,8 +122,7 @@ def _builders(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding(Level.LIMITED, "buildx", str(error), advice)
         return
     if not builder.is_context:
-        text = f"builds with {builder.name!r} ({builder.driver}), here that takes --builder {builder.name}"
-        yield Finding(Level.OK, "buildx", text)
+        yield Finding(Level.OK, "buildx", f"the current builder is {builder.name!r} ({builder.driver})")
 
 
 def _is_socket(path: Path) -> bool:

@@ -21,13 +21,24 @@ if TYPE_CHECKING:
     from buildkit_session.engine.control import Control
     from buildkit_session.engine.daemon import Link
 
-__all__ = ["FREE_SPACE", "SEVERAL_OUTPUTS", "find_capabilities", "require_several_outputs"]
+__all__ = [
+    "FREE_SPACE",
+    "SEVERAL_OUTPUTS",
+    "SOURCE_POLICY",
+    "find_capabilities",
+    "require_several_outputs",
+    "require_source_policy",
+]
 
 FREE_SPACE: Final = "gc.freespacefilter"
 """Pruning knows limits of what may be used and of what must stay free. Since BuildKit 0.17."""
 
 SEVERAL_OUTPUTS: Final = "exporter.multiple"
 """A build may have more than one output. Since BuildKit 0.13; daemons before that make the first one alone."""
+
+
+SOURCE_POLICY: Final = "source.policy"
+"""A build may have rules about its sources. Since BuildKit 0.11; daemons before that do not look at them."""
 
 
 async def find_capabilities(link: Link) -> frozenset[str]:
@@ -59,6 +70,19 @@ async def require_several_outputs(link: Link, *, address: str) -> None:
             f"(Docker Engine 26.0) or use a single output; the daemon is at {address}",
             feature="multiple outputs",
             needs="BuildKit v0.13",
+        )
+
+
+async def require_source_policy(link: Link, *, address: str) -> None:
+    """Refuse a build with rules about its sources where the daemon would ignore them.
+
+    Raises:
+        UnsupportedError: it would.
+        RpcError, ConnectionClosed: the daemon did not answer.
+    """
+    if SOURCE_POLICY not in await find_capabilities(link):
+        raise UnsupportedError(
+            feature="a source policy", needs="BuildKit 0.11 (Docker 24.0)", found="an older one", address=address
         )
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from buildkit_session.messages.pb import Definition, Input, Op, OpMetadata, SourceOp
+from buildkit_session.messages.pb import Definition, OpMetadata
+from buildkit_session.messages.pb.ops import Input, Op, SourceOp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -54,11 +54,12 @@ async def read_provenance(link: Link, ref: str) -> dict[str, dict[str, Any]]:
 
 
 async def _record(link: Link, ref: str) -> BuildRecord | None:
+    """Find the record among all of them: asked for one alone, BuildKit 0.20 to 0.28 may crash (moby/buildkit#6598)."""
     found: BuildRecord | None = None
     try:
-        async with link.control.listen_build_history(v1.BuildHistoryRequest(ref=ref, early_exit=True)) as call:
+        async with link.control.listen_build_history(v1.BuildHistoryRequest(early_exit=True)) as call:
             while (event := await call.recv()) is not None:
-                if event.record is not None:
+                if event.record is not None and event.record.ref == ref:
                     found = build_record(event.record)
     except RpcError as error:
         if error.code != Status.UNIMPLEMENTED:

@@ -18,7 +18,6 @@ import anyio
 
 from buildkit_session.engine.build_log import BuildLog
 from buildkit_session.engine.progress import decode_status
-from buildkit_session.engine.solve_error import build_error
 from buildkit_session.errors import RemoteProtocolError, RpcError, SessionError
 from buildkit_session.supervision import supervised
 
@@ -116,7 +115,11 @@ class SolveStream:
         self._events += events
 
     def _failure(self, error: SessionError) -> SessionError:
-        return build_error(error, self._log) if isinstance(error, RpcError) else error
+        if not isinstance(error, RpcError):
+            return error
+        from buildkit_session.engine.solve_error import build_error  # noqa: PLC0415 - most builds succeed
+
+        return build_error(error, self._log)
 
     # -- the tasks of solving() --
 

@@ -7,7 +7,6 @@ destination does not exist.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import secrets
@@ -125,6 +124,8 @@ def _exchange(one: Path, other: Path) -> bool:
     """
     if sys.platform != "linux":
         return False
+    import ctypes  # noqa: PLC0415 - no other export needs it
+
     try:
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, OSError):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_MESSAGE", "Body", "Buffer", "Unpacker", "pack"]
 
-Buffer: TypeAlias = bytes | memoryview
+Buffer: TypeAlias = bytes | bytearray | memoryview
 Body: TypeAlias = Buffer | tuple[Buffer, ...]
 """The body of a message, in one piece or in several: large content is not copied to stand behind its header."""
 
@@ -64,7 +64,7 @@ class Unpacker:
         self._position = 0
         self._begun = bytearray()  # a message, prefix included, whose end is in a later piece
 
-    def feed(self, data: bytes | bytearray) -> None:
+    def feed(self, data: Buffer) -> None:
         """Take bytes, which must not change any more."""
         if data:
             self._pieces.append(memoryview(data))

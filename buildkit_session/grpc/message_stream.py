@@ -101,7 +101,9 @@ class MessageStream(Generic[Incoming, Outgoing]):
             if not data:
                 self._unpacker.check_end()
                 return
-            self._unpacker.feed(data)
+            while data:
+                self._unpacker.feed(data)
+                data = self._stream.receive_nowait()
 
     def _take_bodies(self) -> bool:
         """Have bodies to decode, if any are whole."""

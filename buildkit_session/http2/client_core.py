@@ -83,12 +83,13 @@ class ClientCore(Core):
         return stream_id in self._alive
 
     def _data_frame(self, frame: Frame, arrived: _Arrived) -> None:
-        if frame.stream_id not in self._alive or frame.stream_id in self._answered:
+        _, _, stream_id, wire = frame
+        if stream_id not in self._alive or stream_id in self._answered:
             super()._data_frame(frame, arrived)
             return
         # Payload without the headers of a response (RFC 9113, section 8.1).
-        self._credit.received(frame.stream_id, len(frame.wire) - HEADER)
-        self._refuse(frame.stream_id, arrived)
+        self._credit.received(stream_id, len(wire) - HEADER)
+        self._refuse(stream_id, arrived)
 
     def _translate(self, event: h2.events.Event, arrived: _Arrived) -> None:
         match event:
@@ -111,7 +112,7 @@ class ClientCore(Core):
             return
         self._answered.add(stream_id)
         if first or headers:  # DATA that ends a stream is shown to ``h2`` as trailers without fields
-            arrived.add(HeadersReceived(stream_id, headers))
+            arrived.events.append(HeadersReceived(stream_id, headers))
 
     def _refuse(self, stream_id: int, arrived: _Arrived, *, is_last: bool = False) -> None:
         """End a stream over its malformed answer; the others go on (RFC 9113, section 8.1.1)."""
@@ -119,12 +120,12 @@ class ClientCore(Core):
             self._forget(stream_id)  # both sides have ended it: for h2 nothing is left to reset
         else:
             self.reset_stream(stream_id, PROTOCOL_ERROR)
-        arrived.add(StreamResetReceived(stream_id, PROTOCOL_ERROR, by="library"))
+        arrived.events.append(StreamResetReceived(stream_id, PROTOCOL_ERROR, by="library"))
 
     def _end_received(self, stream_id: int, arrived: _Arrived) -> None:
         if stream_id not in self._alive:
             return
-        arrived.add(StreamEnded(stream_id))
+        arrived.events.append(StreamEnded(stream_id))
         if stream_id in self._streams:
             self.reset_stream(stream_id, NO_ERROR)
         else:

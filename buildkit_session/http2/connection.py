@@ -25,10 +25,12 @@ from buildkit_session.http2.events import (
     StreamOpened,
     StreamResetReceived,
 )
+from buildkit_session.http2.inbox import Chunks, Inbox
 from buildkit_session.http2.keepalive import Keepalive
+from buildkit_session.http2.outlet import Outlet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from buildkit_session.http2.frames import Buffer
 
@@ -40,12 +42,14 @@ SEND_BUFFER: Final = 128 * 1024
 TURN: Final = 512 * 1024
 """Bytes one stream sends before other tasks get their turn, where nothing makes it wait."""
 
-READ_SIZE: Final = 128 * 1024
+READ_SIZE: Final = 256 * 1024
+"""Bytes read at once at most: more than lies in a Unix socket."""
+
 SMALL_READ: Final = 8 * 1024
 MANY_FRAMES: Final = 256
-"""Frames in one read above which the next one is small, so that other tasks get their turn."""
+"""Frames in one read above which the next one is small, so that other tasks get their turn; then reads double again."""
 
-WRITE_SIZE: Final = 64 * 1024
+WRITE_SIZE: Final = 256 * 1024
 CONTROL_BACKLOG: Final = 64 * 1024
 """Bytes of unsent control frames above which a peer that reads nothing is not read from either."""
 
@@ -74,14 +78,14 @@ class Stream:
         self.on_reset: Callable[[], None] | None = None
         self._connection = connection
         self._sent_in_turn = 0
-        self._buffer: bytes | bytearray = b""
+        self._inbox = Inbox(connection.chunks)
         self._ended = False  # the peer sends nothing more
         self._error: StreamReset | ConnectionClosed | None = None
         self._readable = asyncio.Event()
         self._writable = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"<Stream {self.id} buffered={len(self._buffer)} ended={self._ended} error={self._error!r}>"
+        return f"<Stream {self.id} buffered={len(self._inbox)} ended={self._ended} error={self._error!r}>"
 
     @property
     def ended(self) -> bool:
@@ -102,8 +106,8 @@ class Stream:
             await self._readable.wait()
         return self.response
 
-    async def receive(self) -> bytes | bytearray:
-        """Return the bytes that have arrived, at least one; ``b""`` when the peer has ended its side.
+    async def receive(self) -> Buffer:
+        """Return bytes that have arrived, at least one; ``b""`` when the peer has ended its side.
 
         Bytes that arrived before a reset are returned before it is raised. A cancelled call loses nothing.
 
@@ -111,7 +115,7 @@ class Stream:
             StreamReset: the stream was reset.
             ConnectionClosed: the connection ended first.
         """
-        while not self._buffer:
+        while not self._inbox:
             if self._error is not None:
                 raise self._error
             if self._ended:
@@ -120,11 +124,12 @@ class Stream:
             await self._readable.wait()
         return self.receive_nowait()
 
-    def receive_nowait(self) -> bytes | bytearray:
-        """Return the bytes that have arrived, possibly none. They count as consumed."""
-        data, self._buffer = self._buffer, b""
-        if data:
-            self._connection.consumed(self.id, len(data))
+    def receive_nowait(self) -> Buffer:
+        """Return bytes that have arrived, in one piece, possibly none. They count as consumed."""
+        if not self._inbox:
+            return b""
+        data = self._inbox.take()
+        self._connection.consumed(self.id, len(data))
         return data
 
     async def send(self, *pieces: Buffer) -> None:
@@ -178,13 +183,8 @@ class Stream:
 
     # -- called by the connection, from the reader --
 
-    def _data_received(self, data: bytes) -> None:
-        if not self._buffer:
-            self._buffer = data
-        else:
-            if not isinstance(self._buffer, bytearray):
-                self._buffer = bytearray(self._buffer)
-            self._buffer += data
+    def _data_received(self, pieces: Sequence[Buffer]) -> None:
+        self._inbox.put(pieces)
         self._readable.set()
 
     def _headers_received(self, headers: Headers) -> None:
@@ -221,6 +221,7 @@ class Connection(asyncio.BufferedProtocol):
         closed: set when the connection is gone.
         error: why it went, or ``None`` for a regular end.
         on_closed: called once, synchronously, right after ``closed`` was set.
+        chunks: memory for what streams receive.
     """
 
     def __init__(
@@ -229,14 +230,16 @@ class Connection(asyncio.BufferedProtocol):
         self.closed = asyncio.Event()
         self.error: Exception | None = None
         self.on_closed: Callable[[], None] | None = None
+        self.chunks = Chunks()
         self._core = core if core is not None else Core()
         self._on_stream = on_stream
         self._streams: dict[int, Stream] = {}
         self._transport: asyncio.Transport | None = None
+        self._outlet: Outlet | None = None
         self._loop = asyncio.get_running_loop()
         # A view: asyncio's TLS slices what it is lent, and a slice of a bytearray would be a copy that nobody reads.
         self._read_buffer = memoryview(bytearray(READ_SIZE))
-        self._read_size = READ_SIZE
+        self._read_size = SMALL_READ
         self._write_paused = False
         self._held = bytearray()  # control frames that could not be written yet
         self._read_paused = False
@@ -255,7 +258,7 @@ class Connection(asyncio.BufferedProtocol):
             # It was handed over by a protocol that may have been told of the loss already.
             self.connection_lost(None)
             return
-        self._transport.set_write_buffer_limits(high=4 * WRITE_SIZE)
+        self._outlet = Outlet(self._transport)
         self._keepalive.start()
         self._flush()
 
@@ -291,11 +294,12 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """The transport's buffer has room again."""
         self._write_paused = False
-        if self._transport is None or self._ended:
+        if self._transport is None or self._outlet is None or self._ended:
             return
-        if self._held:
+        self._outlet.write_rest()
+        if self._held and not self._write_paused:
             held, self._held = self._held, bytearray()
-            self._transport.write(held)
+            self._outlet.write([held])
         if self._read_paused:
             self._read_paused = False
             self._transport.resume_reading()
@@ -312,7 +316,7 @@ class Connection(asyncio.BufferedProtocol):
             self._abandon(error)
             return
         # Thousands of requests for files fit where a few frames of content do, and take as long as those are many.
-        self._read_size = READ_SIZE if self._core.frames < MANY_FRAMES else SMALL_READ
+        self._read_size = min(2 * self._read_size, READ_SIZE) if self._core.frames < MANY_FRAMES else SMALL_READ
         for event in events:
             if self._ended:
                 return
@@ -390,8 +394,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _tell(self, stream: Stream, event: HeadersReceived | DataReceived | StreamEnded | StreamResetReceived) -> None:
         match event:
-            case DataReceived(_, data):
-                stream._data_received(data)
+            case DataReceived(_, pieces):
+                stream._data_received(pieces)
             case HeadersReceived(_, headers):
                 stream._headers_received(headers)
             case StreamEnded(stream_id):
@@ -443,8 +447,8 @@ class Connection(asyncio.BufferedProtocol):
         streams, self._streams = self._streams, {}
         for stream in streams.values():
             stream._failed(ConnectionClosed(reason))
-        if self._transport is not None:
-            self._transport.writelines([self._held, *self._core.data_to_send(0)])
+        if self._transport is not None and self._outlet is not None:
+            self._outlet.write_last([self._held, *self._core.data_to_send(0)])
             self._transport.close()
             # A transport closes when its buffer is empty, which a peer that stopped reading would put off for ever.
             self._farewell = self._loop.call_later(FAREWELL, self.abort)
@@ -457,10 +461,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def _flush(self) -> None:
         self._flush_scheduled = False
-        if self._transport is None or self._ended:
+        if self._transport is None or self._outlet is None or self._ended:
             return
         while not self._write_paused and (data := self._core.data_to_send(WRITE_SIZE)):
-            self._transport.writelines(data)
+            self._outlet.write(data)
         if self._write_paused:
             self._hold_back(self._transport)
         self._wake_writers()

@@ -2,14 +2,14 @@
 
 Does no input or output and never waits. The caller, after every call, writes what :meth:`Core.data_to_send` returns.
 
-``h2`` owns the state of connection and streams, header compression, SETTINGS, PING and RST_STREAM. It never sees
-payload, nor a window move: DATA and WINDOW_UPDATE are most of what a transfer consists of, and what ``h2`` does for
+``h2`` owns the state of connection and streams, header compression, SETTINGS and RST_STREAM. It never sees payload,
+nor a window move: DATA and WINDOW_UPDATE are most of what a transfer consists of, and what ``h2`` does for
 one frame costs more than everything else here together. These two are dealt with beside it, in
 :mod:`~buildkit_session.http2.credit` for what is received and in :mod:`~buildkit_session.http2.outbox` for what is
 sent. Where such a frame says something about the state of a stream (its end, or that the stream is not open), ``h2``
 is given the same frame without payload and judges it.
 
-What ``h2`` emits by itself (answers to PING and SETTINGS, resets) and window updates always leave before DATA.
+What ``h2`` emits by itself (answers to SETTINGS, resets), answers to PING and window updates always leave before DATA.
 
 Source: RFC 9113.
 """
@@ -36,6 +36,7 @@ from buildkit_session.http2.events import (
 )
 from buildkit_session.http2.fields import request_fault
 from buildkit_session.http2.frames import (
+    ACK,
     DATA,
     END_HEADERS,
     END_STREAM,
@@ -45,6 +46,8 @@ from buildkit_session.http2.frames import (
     HEADERS,
     NO_ERROR,
     PADDED,
+    PING,
+    PING_SIZE,
     PROTOCOL_ERROR,
     REFUSED_STREAM,
     SETTINGS,
@@ -127,7 +130,7 @@ class Core:
     # -- received direction -------------------------------------------------------------------------------------
 
     def receive_data(self, data: Buffer) -> list[Event]:
-        """Take bytes from the peer and return what they mean. Nothing returned refers to ``data``.
+        """Take bytes from the peer and return what they mean. Payload that is returned may refer to ``data``.
 
         Raises:
             RemoteProtocolError: the peer broke HTTP/2. A GOAWAY that says so waits in :meth:`data_to_send`;
@@ -135,18 +138,25 @@ class Core:
         """
         if self._closed:
             return []
-        arrived = _Arrived()
+        arrived = _Arrived(self._credit)
         try:
             frames = self._gate.feed(data)
             self.frames = len(frames)
             for frame in frames:
+                kind, flags, stream_id, wire = frame
+                if kind == DATA and stream_id == arrived.run_id and not flags:
+                    # Most of a transfer is this: payload behind payload of one stream, which changes nothing else.
+                    arrived.run.append(wire[HEADER:])
+                    continue
+                arrived.close_run()
                 if self._block.is_open:
                     if (block := self._block.continue_with(frame)) is not None:
                         self._judge(block, arrived)
-                elif frame.kind == DATA:
+                elif kind == DATA:
                     self._data_frame(frame, arrived)
                 else:
                     self._other_frame(frame, arrived)
+            arrived.close_run()
         except RemoteProtocolError as error:
             self.close(error.code)
             raise
@@ -154,7 +164,7 @@ class Core:
             self._shut()  # h2 has queued the GOAWAY itself
             message = f"the peer broke HTTP/2: {error}"
             raise RemoteProtocolError(message, code=int(error.error_code)) from error
-        return arrived.events()
+        return arrived.events
 
     def _data_frame(self, frame: Frame, arrived: _Arrived) -> None:
         _, flags, stream_id, wire = frame
@@ -164,23 +174,31 @@ class Core:
             self._credit.received_by_connection(size)
             self._judge(frame_header(0, DATA, flags & END_STREAM, stream_id), arrived)
             return
-        self._credit.received(stream_id, size)
         payload = wire[HEADER:]
+        if not flags:
+            arrived.begin_run(stream_id, payload)
+            return
+        self._credit.received(stream_id, size)
         if flags & PADDED:
             payload = unpadded(payload)
             self._credit.consumed(stream_id, size - len(payload))
         if payload:
-            arrived.payload(stream_id, payload)
+            arrived.events.append(DataReceived(stream_id, (payload,)))
         if flags & END_STREAM:
             # As trailers without fields, not as DATA: h2 compares what it has seen of that with a content-length.
             self._judge(frame_header(0, HEADERS, END_STREAM | END_HEADERS, stream_id), arrived)
 
     def _other_frame(self, frame: Frame, arrived: _Arrived) -> None:
-        kind, _, stream_id, wire = frame
+        kind, flags, stream_id, wire = frame
         if self._block.begins_with(frame):
             return
-        if kind == GOAWAY:
-            arrived.add(parse_goaway(bytes(wire)))
+        if kind == PING and len(wire) == HEADER + PING_SIZE and not stream_id:
+            # grpc-go measures with these how fast its transfers go: thousands of them, each of which h2 would take for
+            # as long as a hundred frames of payload.
+            if not flags & ACK:
+                self._control.append(frame_header(PING_SIZE, PING, ACK, 0) + wire[HEADER:])
+        elif kind == GOAWAY:
+            arrived.events.append(parse_goaway(bytes(wire)))
         elif kind == SETTINGS:
             self._judge(known_settings(bytes(wire)), arrived)
         elif kind != WINDOW_UPDATE or not self._window_update(stream_id, wire, arrived):
@@ -195,7 +213,7 @@ class Core:
             _require_window(self._outbox.widen_connection(increment))
         elif not self._outbox.widen(stream_id, increment):
             self.reset_stream(stream_id, FLOW_CONTROL_ERROR)
-            arrived.add(StreamResetReceived(stream_id, FLOW_CONTROL_ERROR, by="library"))
+            arrived.events.append(StreamResetReceived(stream_id, FLOW_CONTROL_ERROR, by="library"))
         return True
 
     def _judge(self, wire: bytes, arrived: _Arrived) -> None:
@@ -212,14 +230,14 @@ class Core:
                 stream_id = event.stream_id or 0
                 if self._credit.is_given(stream_id):
                     self._credit.end(stream_id)
-                    arrived.add(StreamEnded(stream_id))
+                    arrived.events.append(StreamEnded(stream_id))
             case h2.events.StreamReset():
                 if self._forget(event.stream_id or 0):
-                    arrived.add(StreamResetReceived(event.stream_id or 0, int(event.error_code or 0)))
+                    arrived.events.append(StreamResetReceived(event.stream_id or 0, int(event.error_code or 0)))
             case h2.events.RemoteSettingsChanged():
                 self._settings_changed()
             case _:
-                pass  # acknowledgements and PINGs: answered by h2; trailers of a request mean nothing in gRPC
+                pass  # acknowledgements; trailers of a request mean nothing in gRPC
 
     def _request_received(self, stream_id: int, headers: Headers, arrived: _Arrived) -> None:
         """Open a stream, or refuse it alone: RFC 9113, sections 5.1.2 and 8.1.1."""
@@ -231,7 +249,7 @@ class Core:
             self._streams.add(stream_id)
             self._credit.open(stream_id)
             self._outbox.open(stream_id)
-            arrived.add(StreamOpened(stream_id, headers))
+            arrived.events.append(StreamOpened(stream_id, headers))
 
     def consumed(self, stream_id: int, size: int) -> None:
         """Say that ``size`` bytes of a stream were read, so that the peer may send as many again."""
@@ -344,32 +362,34 @@ class Core:
 
 
 class _Arrived:
-    """Events in order; payload that arrives in one piece for one stream makes one event, however it was framed."""
+    """Events in order. A run of plain DATA frames of one stream makes one event, and is counted once.
 
-    def __init__(self) -> None:
-        self._events: list[Event] = []
-        self._stream_id = 0
-        self._pieces: list[memoryview] = []  # lent: joined before they are given away
+    Attributes:
+        events: complete but for the run.
+        run_id: the stream of the run, -1 while there is none: a peer may name any other.
+        run: the payload of its frames.
+    """
 
-    def payload(self, stream_id: int, piece: memoryview) -> None:
-        if stream_id != self._stream_id:
-            self._close_run()
-            self._stream_id = stream_id
-        self._pieces.append(piece)
+    def __init__(self, credit: Credit) -> None:
+        self.events: list[Event] = []
+        self.run_id = -1
+        self.run: list[memoryview] = []
+        self._credit = credit
 
-    def add(self, event: Event) -> None:
-        self._close_run()
-        self._events.append(event)
+    def begin_run(self, stream_id: int, payload: memoryview) -> None:
+        """Begin a run of a stream that the peer may send on."""
+        self.run_id = stream_id
+        self.run = [payload]
 
-    def events(self) -> list[Event]:
-        self._close_run()
-        return self._events
-
-    def _close_run(self) -> None:
-        if self._pieces:
-            self._events.append(DataReceived(self._stream_id, b"".join(self._pieces)))
-            self._pieces.clear()
-            self._stream_id = 0
+    def close_run(self) -> None:
+        """End the run, if there is one; raises RemoteProtocolError if it is more than was allowed."""
+        if self.run_id < 0:
+            return
+        stream_id, self.run_id = self.run_id, -1
+        size = sum(map(len, self.run))
+        self._credit.received(stream_id, size)
+        if size:
+            self.events.append(DataReceived(stream_id, self.run))
 
 
 def _require_window(is_allowed: bool) -> None:

@@ -111,6 +111,9 @@ class Credit:
         window.taken += size
         if window.owed * 2 >= window.size:
             self._give(stream_id, window, window.owed + self._growth_of(window))
+            if self._connection.owed:
+                # It costs nothing beside the other one, and a write of its own later.
+                self._give(0, self._connection, self._connection.owed)
 
     def updates(self) -> list[bytes]:
         """Return the frames that tell the peer, and forget them."""

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from buildkit_session.http2.frames import Buffer
 
 __all__ = [
     "DataReceived",
@@ -36,12 +41,32 @@ class HeadersReceived:
     headers: Headers
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class DataReceived:
-    """Payload of a stream, padding removed. Its window is given back by :meth:`Core.consumed`."""
+    """Payload of a stream, padding removed. Its window is given back by :meth:`Core.consumed`.
+
+    Two of these are equal when their payload is, however it is cut.
+
+    Attributes:
+        stream_id: the stream's number.
+        pieces: the payload in the pieces it came in, none empty. They are lent by whoever gave the bytes to the core:
+            copy what is to be kept.
+    """
 
     stream_id: int
-    data: bytes
+    pieces: Sequence[Buffer]
+
+    @property
+    def data(self) -> bytes:
+        """All of it, copied."""
+        return b"".join(self.pieces)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, DataReceived):
+            return NotImplemented
+        return self.stream_id == other.stream_id and self.data == other.data
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Source: RFC 9113, sections 4.1 and 6.
 from __future__ import annotations
 
 from struct import Struct
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 from buildkit_session.errors import RemoteProtocolError
 
@@ -20,10 +20,14 @@ HEADER: Final = 9
 DATA: Final = 0
 HEADERS: Final = 1
 SETTINGS: Final = 4
+PING: Final = 6
 GOAWAY: Final = 7
 WINDOW_UPDATE: Final = 8
 CONTINUATION: Final = 9
 
+PING_SIZE: Final = 8
+
+ACK: Final = 0x1
 END_STREAM: Final = 0x1
 END_HEADERS: Final = 0x4
 PADDED: Final = 0x8
@@ -36,28 +40,29 @@ REFUSED_STREAM: Final = 7
 CANCEL: Final = 8
 ENHANCE_YOUR_CALM: Final = 11
 
-_LAYOUT: Final = Struct(">HBBBI")  # a length of 24 bits as two numbers, type, flags, stream
+STREAM_ID: Final = 0x7FFFFFFF
+"""The bits of a stream's number; the one above them has no meaning."""
+
+LAYOUT: Final = Struct(">HBBBI")  # a length of 24 bits as two numbers, type, flags, stream
 _UPDATE: Final = Struct(">HBBBII")
 
 
-class Frame(NamedTuple):
-    """A whole frame. ``wire`` is all of it, header included, and may be lent: copy what is to be kept."""
+Frame: TypeAlias = tuple[int, int, int, memoryview]
+"""A whole frame: type, flags, stream, and all its bytes, header included. They may be lent: copy what is to be kept.
 
-    kind: int
-    flags: int
-    stream_id: int
-    wire: memoryview
+A plain tuple, as a named one takes longer to make than all that is done with a frame of payload.
+"""
 
 
 def unpack_header(data: Buffer, position: int = 0) -> tuple[int, int, int, int]:
     """Return payload length, type, flags and stream number of the header at ``position``."""
-    high, low, kind, flags, stream_id = _LAYOUT.unpack_from(data, position)
-    return high << 8 | low, kind, flags, stream_id & 0x7FFFFFFF
+    high, low, kind, flags, stream_id = LAYOUT.unpack_from(data, position)
+    return high << 8 | low, kind, flags, stream_id & STREAM_ID
 
 
 def frame_header(length: int, kind: int, flags: int, stream_id: int) -> bytes:
     """The header of a frame with ``length`` bytes of payload."""
-    return _LAYOUT.pack(length >> 8, length & 0xFF, kind, flags, stream_id)
+    return LAYOUT.pack(length >> 8, length & 0xFF, kind, flags, stream_id)
 
 
 def window_update(increment: int, stream_id: int) -> bytes:

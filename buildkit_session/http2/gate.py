@@ -13,10 +13,17 @@ from typing import TYPE_CHECKING, Final
 
 from buildkit_session.errors import RemoteProtocolError
 from buildkit_session.http2.events import GoAwayReceived
-from buildkit_session.http2.frames import FRAME_SIZE_ERROR, HEADER, PROTOCOL_ERROR, Frame, unpack_header
+from buildkit_session.http2.frames import (
+    FRAME_SIZE_ERROR,
+    HEADER,
+    LAYOUT,
+    PROTOCOL_ERROR,
+    STREAM_ID,
+    unpack_header,
+)
 
 if TYPE_CHECKING:
-    from buildkit_session.http2.frames import Buffer
+    from buildkit_session.http2.frames import Buffer, Frame
 
 __all__ = ["PREFACE", "FrameGate", "known_settings", "parse_goaway"]
 
@@ -51,15 +58,16 @@ class FrameGate:
         frames: list[Frame] = []
         if self._begun:
             view = self._complete(view, frames)
-        position, size = 0, len(view)
+        position, size, unpack = 0, len(view), LAYOUT.unpack_from
         while size - position >= HEADER:
-            length, kind, flags, stream_id = unpack_header(view, position)
+            high, low, kind, flags, stream_id = unpack(view, position)
+            length = high << 8 | low
             if length > self._max_frame:
                 raise self._too_long(length)
             end = position + HEADER + length
             if end > size:
                 break
-            frames.append(Frame(kind, flags, stream_id, view[position:end]))
+            frames.append((kind, flags, stream_id & STREAM_ID, view[position:end]))
             position = end
         self._begun += view[position:]
         return frames
@@ -82,7 +90,7 @@ class FrameGate:
             raise self._too_long(length)
         view = self._extend(view, HEADER + length)
         if len(self._begun) == HEADER + length:
-            frames.append(Frame(kind, flags, stream_id, memoryview(self._begun)))
+            frames.append((kind, flags, stream_id, memoryview(self._begun)))
             self._begun = bytearray()
         return view
 

@@ -50,13 +50,14 @@ class HeaderBlock:
 
     def begins_with(self, frame: Frame) -> bool:
         """Take a HEADERS frame that others continue; returns whether it was one."""
-        if frame.kind != HEADERS or frame.flags & END_HEADERS or not frame.stream_id:
+        kind, flags, stream_id, wire = frame
+        if kind != HEADERS or flags & END_HEADERS or not stream_id:
             return False
-        payload = frame.wire[HEADER:]
-        self._payload += unpadded(payload) if frame.flags & PADDED else payload
-        self._flags = frame.flags & ~PADDED | END_HEADERS
-        self._stream_id = frame.stream_id
-        self._received = len(frame.wire)
+        payload = wire[HEADER:]
+        self._payload += unpadded(payload) if flags & PADDED else payload
+        self._flags = flags & ~PADDED | END_HEADERS
+        self._stream_id = stream_id
+        self._received = len(wire)
         return True
 
     def continue_with(self, frame: Frame) -> bytes | None:
@@ -65,14 +66,15 @@ class HeaderBlock:
         Raises:
             RemoteProtocolError: another frame came between, or the block is too long.
         """
-        if frame.kind != CONTINUATION or frame.stream_id != self._stream_id:
+        kind, flags, stream_id, wire = frame
+        if kind != CONTINUATION or stream_id != self._stream_id:
             raise RemoteProtocolError("the peer sent another frame within a header block", code=PROTOCOL_ERROR)
-        self._received += len(frame.wire)
+        self._received += len(wire)
         if self._received > self._limit:
             text = f"the peer sent a header block of more than {self._limit} bytes"
             raise RemoteProtocolError(text, code=ENHANCE_YOUR_CALM)
-        self._payload += frame.wire[HEADER:]
-        if not frame.flags & END_HEADERS:
+        self._payload += wire[HEADER:]
+        if not flags & END_HEADERS:
             return None
         block = frame_header(len(self._payload), HEADERS, self._flags, self._stream_id) + bytes(self._payload)
         self._payload, self._stream_id = bytearray(), 0

@@ -29,27 +29,29 @@ MAX_WINDOW: Final = 2**31 - 1
 class _Queue:
     """What a stream wants to send."""
 
-    __slots__ = ("pieces", "size", "trailers", "window")
+    __slots__ = ("pieces", "size", "start", "trailers", "window")
 
     def __init__(self, window: int) -> None:
         self.pieces: deque[memoryview] = deque()
+        self.start = 0  # where the first of them goes on
         self.size = 0  # bytes in all pieces
         self.trailers: Headers | None = None  # what ends the stream, behind all payload
         self.window = window  # bytes the peer takes; negative after it narrowed its windows
 
-    def cut(self, size: int) -> list[Buffer]:
-        """Remove and return the first ``size`` bytes."""
-        self.size -= size
-        taken: list[Buffer] = []
-        while size:
+    def cut(self, length: int, out: list[Buffer]) -> None:
+        """Move the first ``length`` bytes to ``out``; the caller counts them."""
+        while length:
             piece = self.pieces[0]
-            if len(piece) > size:
-                taken.append(piece[:size])
-                self.pieces[0] = piece[size:]
-                return taken
-            taken.append(self.pieces.popleft())
-            size -= len(piece)
-        return taken
+            left = len(piece) - self.start
+            if left > length:
+                end = self.start + length
+                out.append(piece[self.start : end])
+                self.start = end
+                return
+            out.append(piece[self.start :] if self.start else piece)
+            self.pieces.popleft()
+            self.start = 0
+            length -= left
 
 
 class Outbox:
@@ -143,11 +145,16 @@ class Outbox:
             if self._window <= 0:
                 self._parked[stream_id] = None
                 continue
-            size = min(queue.size, queue.window, self._window, self.max_frame)
+            # A stream gives way to the others after each frame; alone it need not.
+            frames = 1 if self._ready else -(-budget // self.max_frame)
+            size = min(queue.size, queue.window, self._window, frames * self.max_frame)
             if size <= 0:
                 continue
-            out.append(frame_header(size, DATA, 0, stream_id))
-            out += queue.cut(size)
+            for start in range(0, size, self.max_frame):
+                length = min(size - start, self.max_frame)
+                out.append(frame_header(length, DATA, 0, stream_id))
+                queue.cut(length, out)
+            queue.size -= size
             queue.window -= size
             self._window -= size
             budget -= size

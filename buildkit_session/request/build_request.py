@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from buildkit_session.engine.subrequest import Call
+    from buildkit_session.messages.moby.buildkit.v1.sourcepolicy import Policy
     from buildkit_session.output import Output
     from buildkit_session.request.cache import CacheEntry, CacheLike
     from buildkit_session.request.extra_host import ExtraHost
@@ -34,11 +35,13 @@ if TYPE_CHECKING:
     Hosts: TypeAlias = "Texts | Sequence[ExtraHost] | Mapping[str, str | Sequence[str]]"
     Limits: TypeAlias = "Texts | Sequence[Ulimit] | Mapping[str, int | str | tuple[int, int]]"
     Outputs: TypeAlias = "OutputLike | Sequence[OutputLike]"
+    Policies: TypeAlias = Mapping[str, object] | str | os.PathLike[str] | None
     Secrets: TypeAlias = "Texts | Mapping[str, Secret]"
     Agents: TypeAlias = "Texts | Mapping[str, SshSource | str]"
 
 __all__ = ["BuildRequest"]
 
+_NOTHING: Final[tuple[object, ...]] = (None, (), [], {}, "")
 _INLINE_ARGUMENT: Final = "BUILDKIT_INLINE_CACHE"
 _READERS: Final = {
     "add_hosts": "extra_host.read_extra_hosts",
@@ -52,6 +55,7 @@ _READERS: Final = {
     "platforms": "platforms.read_platforms",
     "secrets": "secret.read_secrets",
     "shm_size": "shm_size.read_shm_size",
+    "source_policy": "source_policy.read_source_policy",
     "ssh": "ssh.read_agents",
     "ulimits": "ulimit.read_ulimits",
 }
@@ -82,6 +86,7 @@ class BuildRequest:
         platforms: to build for, in their usual spelling; none leaves it to the daemon.
         pull: look for newer base images.
         shm_size: bytes of ``/dev/shm``; 0 leaves it to the daemon.
+        source_policy: rules about the sources of the build.
         ulimits: of RUN steps, ordered by name.
         outputs: where the result goes; ``push``, ``load``, tags and annotations are in them already. None means the
             default, which only the daemon's kind decides.
@@ -108,6 +113,7 @@ class BuildRequest:
     platforms: tuple[str, ...] = ()
     pull: bool = False
     shm_size: int = 0
+    source_policy: Policy | None = None
     ulimits: tuple[Ulimit, ...] = ()
     outputs: tuple[Output, ...] = ()
     secrets: Mapping[str, Secret] = field(default_factory=dict)
@@ -140,6 +146,7 @@ class BuildRequest:
         push: bool = False,
         load: bool = False,
         shm_size: str | int | None = None,
+        source_policy: Policies = None,
         ulimits: Limits | None = None,
         outputs: Outputs = (),
         secrets: Secrets | None = None,
@@ -171,6 +178,7 @@ class BuildRequest:
             push: push the image.
             load: load the image into the Engine.
             shm_size: such as ``64m``, or bytes.
+            source_policy: a mapping, or the path of a file with rules.
             ulimits: ``["nofile=1024:2048"]`` or ``{"nofile": (1024, 2048)}``.
             outputs: texts, mappings or values of :mod:`buildkit_session.output`.
             secrets: ``{"id": secret}`` with values of :mod:`~buildkit_session.request.secret`, or ``["id=x,env=Y"]``.
@@ -185,7 +193,7 @@ class BuildRequest:
         if no_cache and filtered:
             raise InputError("--no-cache and --no-cache-filter cannot currently be used together; choose one")
         annotated: dict[str, str] = _read("annotations", annotations) or {}
-        stated = any(value not in (None, (), "") for value in (attests, sbom, provenance))
+        stated = any(value not in _NOTHING for value in (attests, sbom, provenance))
         return cls(
             tags=names,
             target=_text("target", target),
@@ -206,6 +214,7 @@ class BuildRequest:
             platforms=_read("platforms", platforms) or (),
             pull=pull,
             shm_size=_read("shm_size", shm_size) or 0,
+            source_policy=_read("source_policy", source_policy),
             ulimits=_read("ulimits", ulimits) or (),
             outputs=arrange(read_outputs(outputs), push=push, load=load, tags=names, annotations=annotated),
             secrets=_read("secrets", secrets) or {},
@@ -243,7 +252,7 @@ def _with_inline(cache_to: object, build_args: Mapping[str, str | None]) -> obje
 
 def _read(name: str, given: object) -> Any:
     """Read an argument; ``None`` if nothing was given."""
-    return None if given in (None, (), "") else _reader(name)(given)
+    return None if given in _NOTHING else _reader(name)(given)
 
 
 def _reader(name: str) -> Any:

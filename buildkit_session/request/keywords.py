@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         Hosts,
         Limits,
         Outputs,
+        Policies,
         Secrets,
         Texts,
     )
@@ -52,6 +53,7 @@ class BuildKeywords(TypedDict, total=False):
         push: send the image to its registry.
         load: load the image into the Engine.
         shm_size: of ``/dev/shm``: bytes, or ``64m``.
+        source_policy: rules about the sources of the build: a mapping, or the path of a file in JSON.
         ulimits: ``{"nofile": (1024, 2048)}``.
         outputs: where the result goes: values of :mod:`buildkit_session.output` or texts as for ``--output``. An Engine
             keeps an image by default, a buildkitd nothing but its cache.
@@ -81,6 +83,7 @@ class BuildKeywords(TypedDict, total=False):
     push: bool
     load: bool
     shm_size: str | int | None
+    source_policy: Policies
     ulimits: Limits | None
     outputs: Outputs
     secrets: Secrets | None

@@ -6,7 +6,6 @@ Source: docker/go-units:size.go (RAMInBytes).
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 from typing import Final
 
 from buildkit_session.errors import InputError
@@ -33,6 +32,8 @@ def read_shm_size(given: str | int | None) -> int:
         return 0
     if isinstance(given, int) and not isinstance(given, bool) and 0 <= given <= _MAX:
         return given
+    from fractions import Fraction  # noqa: PLC0415 - few builds have one
+
     found = _SIZE.fullmatch(given) if isinstance(given, str) else None
     if found is None:
         raise InputError(f"invalid size {given!r} for shm-size: expected a size such as 64m or 1g")

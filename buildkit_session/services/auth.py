@@ -14,13 +14,11 @@ Source: moby/buildkit:session/auth/auth.go, auth.proto; util/resolver/authorizer
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from anyio import to_thread
 
-from buildkit_session.docker_directory import docker_directory
 from buildkit_session.errors import InputError, RpcError, SessionError
 from buildkit_session.grpc.router import Route, messages, unary
 from buildkit_session.grpc.status import Status
@@ -35,51 +33,15 @@ from buildkit_session.messages.moby.filesync.v1 import (
     VerifyTokenAuthorityResponse,
 )
 from buildkit_session.services.credentials import Credentials, CredentialSource, registry_host
-from buildkit_session.services.token_authority import TokenAuthority
-from buildkit_session.services.token_fetch import CLIENT_ID, TokenClient, TokenRequest
-from buildkit_session.services.token_seeds import FreshSeeds, TokenSeeds
-from buildkit_session.truth import TRUE
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable
 
-    from buildkit_session.services.token_fetch import Web
+    from buildkit_session.services.tokens import Tokens
 
-__all__ = ["Auth", "Tokens"]
+__all__ = ["Auth"]
 
 log = logging.getLogger("buildkit_session.services")
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """What it takes to fetch tokens on this side.
-
-    Attributes:
-        authority: has the keys.
-        client: fetches the tokens.
-    """
-
-    authority: TokenAuthority
-    client: TokenClient
-
-    @classmethod
-    def of_environment(cls, environ: Mapping[str, str], web: Web, *, insecure: Collection[str] = ()) -> Self | None:
-        """What docker would use: the seeds in its directory; ``None`` where ``BUILDKIT_NO_CLIENT_TOKEN`` is set.
-
-        Args:
-            environ: the environment.
-            web: sends the requests.
-            insecure: as for :class:`~buildkit_session.services.token_fetch.TokenClient`.
-        """
-        if environ.get("BUILDKIT_NO_CLIENT_TOKEN") in TRUE:
-            return None
-        seeds = TokenSeeds(docker_directory(environ))
-        return cls(TokenAuthority(seeds), TokenClient(web, insecure=insecure))
-
-    @classmethod
-    def of_one_client(cls, web: Web) -> Self:
-        """What credentials need that one program has given to one client: its tokens are nobody else's."""
-        return cls(TokenAuthority(FreshSeeds()), TokenClient(web))
 
 
 class Auth:
@@ -87,12 +49,17 @@ class Auth:
 
     Args:
         source: is asked each time.
-        tokens: fetches tokens on this side; without it the daemon is given the credentials to do so.
+        tokens: fetches tokens on this side, or makes what does so when a daemon first asks: few builds need one.
+            Without it the daemon is given the credentials to do so.
         hosts: the only ones that are answered for, as :func:`registry_host` takes them; ``None`` for all.
     """
 
     def __init__(
-        self, source: CredentialSource, *, tokens: Tokens | None = None, hosts: Collection[str] | None = None
+        self,
+        source: CredentialSource,
+        *,
+        tokens: Tokens | Callable[[], Tokens | None] | None = None,
+        hosts: Collection[str] | None = None,
     ) -> None:
         self._source = source
         self._fetching = tokens
@@ -121,6 +88,8 @@ class Auth:
         return CredentialsResponse(username=username, secret=secret)
 
     async def _fetch_token(self, request: FetchTokenRequest) -> FetchTokenResponse:
+        from buildkit_session.services.token_fetch import CLIENT_ID, TokenRequest  # noqa: PLC0415 - few builds ask
+
         tokens = self._tokens(request.host)
         wanted = TokenRequest(
             request.host, request.realm, request.service, tuple(request.scopes), request.client_id or CLIENT_ID
@@ -143,6 +112,8 @@ class Auth:
         return VerifyTokenAuthorityResponse(signed=await to_thread.run_sync(sign))
 
     def _tokens(self, host: str) -> Tokens:
+        if callable(self._fetching):
+            self._fetching = self._fetching()
         if self._fetching is None or not self._is_served(host):
             raise RpcError(Status.UNAVAILABLE, "client side tokens disabled")
         return self._fetching

@@ -23,7 +23,6 @@ from anyio import to_thread
 
 from buildkit_session.docker_directory import docker_directory
 from buildkit_session.errors import InputError
-from buildkit_session.services.credential_helper import ask_helper, find_helper
 from buildkit_session.services.credentials import HUB, Credentials
 
 if TYPE_CHECKING:
@@ -101,9 +100,13 @@ class DockerConfig:
             usual = "osxkeychain"
         else:
             usual = "pass" if shutil.which("pass", path=self._environ.get("PATH", os.defpath)) else "secretservice"
+        from buildkit_session.services.credential_helper import find_helper  # noqa: PLC0415 - few registries are asked
+
         return usual if find_helper(usual, self._environ) else ""
 
     async def _ask(self, helper: str, key: str) -> Credentials | None:
+        from buildkit_session.services.credential_helper import ask_helper  # noqa: PLC0415 - as above
+
         async with self._asking:
             end, found = self._answers.get((helper, key), (0.0, None))
             if end <= time.monotonic():

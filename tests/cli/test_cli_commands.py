@@ -52,7 +52,7 @@ def test_help_loads_no_client(name: str) -> None:
         ("doctor --format=yaml", "invalid format yaml; use text or json"),
         ("prune -f --max-used-space=much", "invalid value 'much' for --max-used-space"),
         ("prune --filter=type", "bad format of filter 'type' (expected name=value)"),
-        ("-H unix:///x.sock history ls --builder=b", "builder names a daemon, and so do address and tls"),
+        ("-H unix:///x.sock history ls --builder=b", "no builder 'b' found"),
     ],
 )
 def test_mistakes(words: str, message: str) -> None:

@@ -129,9 +129,10 @@ def test_the_builder_of_buildx(tmp_path: Path, home: dict[str, str]) -> None:
     (tmp_path / "buildx/instances").mkdir(parents=True)
     (tmp_path / "buildx/instances/mine").write_text(json.dumps(instance))
     environ = home | {"BUILDX_CONFIG": str(tmp_path / "buildx"), "BUILDX_BUILDER": "mine"}
+    assert "unix:///b.sock" in findings(code=1, **environ)["daemon"][1]
     assert findings("-H", "x", code=1, **environ)["buildx"] == (
         "ok",
-        "builds with 'mine' (remote), here that takes --builder mine",
+        "the current builder is 'mine' (remote)",
         "",
     )
 

@@ -253,3 +253,17 @@ async def test_nobody_there(tmp_path: Path) -> None:
     with pytest.raises(bk.EngineUnreachable, match=r"none\.sock"):
         async with bk.connect(f"unix://{tmp_path}/none.sock"):
             pass
+
+
+async def test_a_source_policy_is_kept_to(daemon: Daemon, tmp_path: Path) -> None:
+    """BuildKit 0.8 ignores one without a word, so it is refused there."""
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nADD http://127.0.0.1:1/file /\n")
+    rules = {"rules": [{"action": "DENY", "selector": {"identifier": "http://127.0.0.1:1/*"}}]}
+    expected, text = (
+        (bk.UnsupportedError, "a source policy needs BuildKit 0.11")
+        if daemon.version.startswith("20.10")
+        else (bk.BuildError, "denied by policy")
+    )
+    async with bk.connect(daemon.address) as client:
+        with pytest.raises(expected, match=text):
+            await client.build(tmp_path, source_policy=rules, outputs=["type=cacheonly"])

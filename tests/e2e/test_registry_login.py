@@ -12,9 +12,10 @@ from service_builds import build, shared
 
 from buildkit_session.engine.web import AiohttpWeb
 from buildkit_session.errors import BuildError, InputError
-from buildkit_session.services.auth import Auth, Tokens
+from buildkit_session.services.auth import Auth
 from buildkit_session.services.credentials import Credentials, StaticCredentials
 from buildkit_session.services.docker_config import DockerConfig
+from buildkit_session.services.tokens import Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

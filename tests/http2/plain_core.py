@@ -49,7 +49,7 @@ class PlainCore:
             case h2.events.DataReceived(stream_id=int() as number):
                 if size := event.flow_controlled_length:
                     self._h2.acknowledge_received_data(size, number)
-                return [DataReceived(number, bytes(event.data))] if event.data else []
+                return [DataReceived(number, (event.data,))] if event.data else []
             case h2.events.StreamEnded(stream_id=int() as number) if number in self._streams:
                 self._streams[number].ended = True
                 return [StreamEnded(number)]

@@ -110,7 +110,7 @@ def merged(events: Iterable[Event]) -> list[Event]:
     out: list[Event] = []
     for event in events:
         if out and isinstance(event, DataReceived) and isinstance(last := out[-1], DataReceived):
-            out[-1] = DataReceived(event.stream_id, last.data + event.data)
+            out[-1] = DataReceived(event.stream_id, (last.data + event.data,))
         else:
             out.append(event)
     return out
@@ -245,7 +245,7 @@ ANSWER = b"".join(
 )
 ANSWER_EVENTS = [
     HeadersReceived(1, OK),
-    DataReceived(1, b"firstsecond"),
+    DataReceived(1, (b"firstsecond",)),
     HeadersReceived(1, [*DONE, (b"grpc-message", b"m" * 200)]),
     StreamEnded(1),
     GoAwayReceived(0, 1, b"bye"),
@@ -257,7 +257,7 @@ def test_whole() -> None:
     pair = Pair()
     pair.open()
 
-    assert pair.say(ANSWER) == ANSWER_EVENTS
+    assert merged(pair.say(ANSWER)) == ANSWER_EVENTS
 
 
 def test_byte_by_byte() -> None:
@@ -297,7 +297,7 @@ def test_data_that_ends_a_stream(payload: bytes) -> None:
 
     events = pair.say(data(stream_id, payload, end=True))
 
-    assert events == [DataReceived(stream_id, payload)] * bool(payload) + [StreamEnded(stream_id)]
+    assert events == [DataReceived(stream_id, (payload,))] * bool(payload) + [StreamEnded(stream_id)]
 
 
 def test_answer_before_all_was_asked() -> None:
@@ -554,7 +554,7 @@ def test_unread_payload_holds_its_stream_only() -> None:
     assert pair.say(data(fast, b"", end=True)) == [StreamEnded(fast)]
 
     pair.core.consumed(slow, 256 * 1024)
-    assert pair.say(data(slow, b"more")) == [DataReceived(slow, b"more")]
+    assert pair.say(data(slow, b"more")) == [DataReceived(slow, (b"more",))]
 
 
 ENDS: list[Callable[[int], bytes]] = [

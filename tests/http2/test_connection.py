@@ -13,7 +13,15 @@ from anyio.lowlevel import checkpoint
 from scripted_peer import PATIENCE, connected
 
 from buildkit_session.errors import ConnectionClosed, RemoteProtocolError, StreamReset
-from buildkit_session.http2.connection import CONTROL_BACKLOG, READ_SIZE, SEND_BUFFER, Connection, Stream
+from buildkit_session.http2.connection import (
+    CONTROL_BACKLOG,
+    MANY_FRAMES,
+    READ_SIZE,
+    SEND_BUFFER,
+    SMALL_READ,
+    Connection,
+    Stream,
+)
 from buildkit_session.http2.core import Core
 
 if TYPE_CHECKING:
@@ -159,7 +167,7 @@ async def test_reader_that_stopped_stops_the_peer() -> None:
             await peer.ping()
             data = streams[0].receive_nowait()
             assert len(data) == 100_000
-            assert data + await read_all(streams[0]) == b"y" * 1_000_000
+            assert bytes(data) + await read_all(streams[0]) == b"y" * 1_000_000
 
 
 async def test_cancelled_receive_loses_nothing() -> None:
@@ -426,9 +434,23 @@ async def test_unread_events_do_not_keep_the_loop() -> None:
 def test_repr_shows_no_payload() -> None:
     async def main() -> str:
         stream = Stream(Connection(lambda _stream: None), 7, [(b"secret", b"hunter2")])
-        stream._data_received(b"hunter2")
+        stream._data_received([b"hunter2"])
         return repr(stream)
 
     text = asyncio.run(main())
     assert "7" in text
     assert "hunter2" not in text
+
+
+async def test_many_small_frames_keep_reads_small() -> None:
+    """A large read of them would hold the event loop for long; what holds few frames is read in large pieces."""
+    ping = b"\0\0\x08\6\0\0\0\0\0" + bytes(8)
+    async with connected(lambda _: None) as peer:
+        await peer.ping()
+        peer.connection.feed(ping * MANY_FRAMES)
+        sizes = [len(peer.connection.get_buffer(-1))]
+        while sizes[-1] < READ_SIZE:
+            peer.connection.feed(ping)
+            sizes.append(len(peer.connection.get_buffer(-1)))
+
+    assert sizes == [SMALL_READ << doubled for doubled in range(6)]

@@ -66,7 +66,8 @@ class Side:
             self.core.consumed(event.stream_id, len(event.data))
         last = self.told[-1] if self.told else None
         if isinstance(event, DataReceived) and isinstance(last, DataReceived) and last.stream_id == event.stream_id:
-            event = DataReceived(event.stream_id, self.told.pop().data + event.data)  # type: ignore[union-attr]
+            self.told.pop()
+            event = DataReceived(event.stream_id, (*last.pieces, *event.pieces))
         self.told.append(event)
 
     def _note(self, event: h2.events.Event) -> None:

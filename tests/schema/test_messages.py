@@ -20,7 +20,8 @@ from buildkit_session.messages.grpc.health.v1 import (
 from buildkit_session.messages.moby.buildkit.v1 import SolveRequest, StatusResponse, Vertex, VertexStatus
 from buildkit_session.messages.moby.filesync.v1 import BytesMessage
 from buildkit_session.messages.nanotime import Timestamp
-from buildkit_session.messages.pb import Definition, UserOpt
+from buildkit_session.messages.pb import Definition
+from buildkit_session.messages.pb.ops import UserOpt
 
 if TYPE_CHECKING:
     from betterproto2 import Message

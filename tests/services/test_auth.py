@@ -16,11 +16,12 @@ from buildkit_session.messages.moby.filesync.v1 import (
     GetTokenAuthorityRequest,
     VerifyTokenAuthorityRequest,
 )
-from buildkit_session.services.auth import Auth, Tokens
+from buildkit_session.services.auth import Auth
 from buildkit_session.services.credentials import Credentials, FirstOf, StaticCredentials, registry_host
 from buildkit_session.services.token_authority import TokenAuthority
 from buildkit_session.services.token_fetch import Reply, TokenClient
 from buildkit_session.services.token_seeds import TokenSeeds
+from buildkit_session.services.tokens import Tokens
 
 if TYPE_CHECKING:
     from pathlib import Path

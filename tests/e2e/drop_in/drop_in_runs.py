@@ -106,9 +106,9 @@ class Attempt:
     def hide(self, value: object) -> str:
         """Show a value without what each attempt has of its own: its folder and its place in the registry."""
         text = pprint.pformat(value, width=100)
-        # Ours is given the address of a daemon that the reference client knows as a builder.
-        text = text.replace("it/it0/", "default/default/")
-        return text.replace(str(self.work), "WORK").replace(self.place, "REGISTRY")
+        text = text.replace(str(self.work), "WORK").replace(self.place, "REGISTRY")
+        # Theirs knows a bare daemon by the name of a builder, ours by its address.
+        return text.replace("'it/it0/", "'default/default/")
 
     def stdin(self) -> bytes:
         """What the client reads."""

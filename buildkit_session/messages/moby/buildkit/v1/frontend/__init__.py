@@ -354,7 +354,7 @@ default_message_pool.register_message("moby.buildkit.v1.frontend", "FileRange", 
 class InitMessage(betterproto2.Message):
     container_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
-    meta: "____pb__.Meta | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    meta: "____pb__ops__.Meta | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
 
     fds: "list[int]" = betterproto2.field(3, betterproto2.TYPE_UINT32, repeated=True)
     """
@@ -363,11 +363,11 @@ class InitMessage(betterproto2.Message):
 
     tty: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
 
-    security: "____pb__.SecurityMode" = betterproto2.field(
-        5, betterproto2.TYPE_ENUM, default_factory=lambda: ____pb__.SecurityMode(0)
+    security: "____pb__ops__.SecurityMode" = betterproto2.field(
+        5, betterproto2.TYPE_ENUM, default_factory=lambda: ____pb__ops__.SecurityMode(0)
     )
 
-    secretenv: "list[____pb__.SecretEnv]" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, repeated=True)
+    secretenv: "list[____pb__ops__.SecretEnv]" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, repeated=True)
 
 
 default_message_pool.register_message("moby.buildkit.v1.frontend", "InitMessage", InitMessage)
@@ -412,20 +412,22 @@ class NewContainerRequest(betterproto2.Message):
     Chosen by the client.
     """
 
-    mounts: "list[____pb__.Mount]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+    mounts: "list[____pb__ops__.Mount]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
     """
     Each names its tree by result_id, the id of a Ref.
     """
 
-    network: "____pb__.NetMode" = betterproto2.field(
-        3, betterproto2.TYPE_ENUM, default_factory=lambda: ____pb__.NetMode(0)
+    network: "____pb__ops__.NetMode" = betterproto2.field(
+        3, betterproto2.TYPE_ENUM, default_factory=lambda: ____pb__ops__.NetMode(0)
     )
 
     platform: "____pb__.Platform | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
 
-    constraints: "____pb__.WorkerConstraints | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
+    constraints: "____pb__ops__.WorkerConstraints | None" = betterproto2.field(
+        5, betterproto2.TYPE_MESSAGE, optional=True
+    )
 
-    extra_hosts: "list[____pb__.HostIp]" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, repeated=True)
+    extra_hosts: "list[____pb__ops__.HostIp]" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, repeated=True)
 
     hostname: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
 
@@ -735,7 +737,7 @@ default_message_pool.register_message(
 
 @dataclass(eq=False, repr=False)
 class ResolveSourceMetaRequest(betterproto2.Message):
-    source: "____pb__.SourceOp | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    source: "____pb__ops__.SourceOp | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
 
     platform: "____pb__.Platform | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
 
@@ -760,7 +762,7 @@ default_message_pool.register_message("moby.buildkit.v1.frontend", "ResolveSourc
 
 @dataclass(eq=False, repr=False)
 class ResolveSourceMetaResponse(betterproto2.Message):
-    source: "____pb__.SourceOp | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    source: "____pb__ops__.SourceOp | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
     The source after the source policies.
     """
@@ -973,6 +975,7 @@ from ..... import nanotime as ____nanotime__
 from ..... import pb as ____pb__
 from .....fsutil import types as ____fsutil__types__
 from .....google import rpc as ____google__rpc__
+from .....pb import ops as ____pb__ops__
 from .. import apicaps as _apicaps__
 from .. import sourcepolicy as _sourcepolicy__
 from .. import types as _types__

@@ -1,0 +1,55 @@
+"""What it takes to fetch tokens of registries on this side: keys, and a client of token servers.
+
+Apart from :mod:`~buildkit_session.services.auth`, which every build with credentials loads: this is loaded when a
+registry wants a token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from buildkit_session.docker_directory import docker_directory
+from buildkit_session.services.token_authority import TokenAuthority
+from buildkit_session.services.token_fetch import TokenClient
+from buildkit_session.services.token_seeds import FreshSeeds, TokenSeeds
+from buildkit_session.truth import TRUE
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from buildkit_session.services.token_fetch import Web
+
+__all__ = ["Tokens"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What it takes to fetch tokens on this side.
+
+    Attributes:
+        authority: has the keys.
+        client: fetches the tokens.
+    """
+
+    authority: TokenAuthority
+    client: TokenClient
+
+    @classmethod
+    def of_environment(cls, environ: Mapping[str, str], web: Web, *, insecure: Collection[str] = ()) -> Self | None:
+        """What docker would use: the seeds in its directory; ``None`` where ``BUILDKIT_NO_CLIENT_TOKEN`` is set.
+
+        Args:
+            environ: the environment.
+            web: sends the requests.
+            insecure: as for :class:`~buildkit_session.services.token_fetch.TokenClient`.
+        """
+        if environ.get("BUILDKIT_NO_CLIENT_TOKEN") in TRUE:
+            return None
+        seeds = TokenSeeds(docker_directory(environ))
+        return cls(TokenAuthority(seeds), TokenClient(web, insecure=insecure))
+
+    @classmethod
+    def of_one_client(cls, web: Web) -> Self:
+        """What credentials need that one program has given to one client: its tokens are nobody else's."""
+        return cls(TokenAuthority(FreshSeeds()), TokenClient(web))
