@@ -46,6 +46,10 @@ SILENCE: Final = 0.5
 """The same after a failure: of a build that never began the daemon would report nothing, for six seconds."""
 
 
+LINGER: Final = 10.0
+"""Seconds after the end of a build after which no more progress is waited for, however much keeps coming."""
+
+
 class SolveStream:
     """The progress events of one running build, in the daemon's order; made by :func:`solving`.
 
@@ -73,6 +77,7 @@ class SolveStream:
         self._error: SessionError | None = None  # how Solve failed
         self._fault: RemoteProtocolError | None = None  # what was wrong about the progress
         self._wait = anyio.CancelScope()  # the current wait for progress
+        self._last_call = math.inf  # when the last of these ends, on the clock of the event loop
 
     @property
     def finished(self) -> bool:
@@ -137,6 +142,7 @@ class SolveStream:
             self._error = error
             self._solved.set()
             self._told.close()
+            self._last_call = anyio.current_time() + LINGER
             self._wait.deadline = self._patience()
 
     async def _follow(self, control: Control, ref: str, send: MemoryObjectSendStream[Sequence[ProgressEvent]]) -> None:
@@ -144,14 +150,24 @@ class SolveStream:
             try:
                 async with control.status(ref) as call:
                     while responses := await self._next_responses(call):
-                        await send.send([event for data in responses for event in decode_status(data)])
+                        await self._pass_on([event for data in responses for event in decode_status(data)], send)
             except RemoteProtocolError as error:
                 self._fault = error
             except SessionError:
                 pass  # the answer to Solve says what that means
 
+    async def _pass_on(
+        self, events: Sequence[ProgressEvent], send: MemoryObjectSendStream[Sequence[ProgressEvent]]
+    ) -> None:
+        """Give events to the caller. The time that he takes is not the daemon's."""
+        begun = anyio.current_time()
+        await send.send(events)
+        self._last_call += anyio.current_time() - begun
+
     async def _next_responses(self, call: OutgoingCall[v1.StatusRequest, bytes]) -> list[bytes]:
         """Wait for progress; once the build has ended, not for long."""
+        if anyio.current_time() >= self._last_call:
+            return []
         with anyio.CancelScope(deadline=self._patience()) as self._wait:
             return await call.recv_many()
         return []
@@ -160,7 +176,7 @@ class SolveStream:
         """When to stop waiting for progress, on the clock of the event loop."""
         if not self._solved.is_set():
             return math.inf
-        return anyio.current_time() + (DRAIN if self._error is None else SILENCE)
+        return min(anyio.current_time() + (DRAIN if self._error is None else SILENCE), self._last_call)
 
 
 @asynccontextmanager

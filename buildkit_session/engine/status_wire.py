@@ -2,8 +2,9 @@
 
 Every build reads dozens, a chatty one thousands. The general decoder first has to load the schema of the whole Control
 API, a tenth of all that a build loads, and then visits each message twice. The one here knows steps, statuses and logs.
-For anything else (warnings, unknown fields, times before 1970, anything malformed) it raises :class:`UnusualError`: the
-general decoder so remains the judge of what is accepted, and a property test holds both to the same results.
+For anything else (warnings, unknown fields, times before 1970, anything large or malformed) it raises
+:class:`UnusualError`: the general decoder so remains the judge of what is accepted, and a property test holds both to
+the same results.
 
 Source: protobuf.dev, "Encoding"; moby/buildkit:api/services/control/control.proto (StatusResponse and its parts).
 """
@@ -29,6 +30,10 @@ __all__ = ["UnusualError", "decode"]
 _NANOSECONDS: Final = 1_000_000_000
 _INT32_BITS: Final = 31
 
+MAX_SIZE: Final = 512 * 1024
+"""Bytes up to which messages are decoded here: how many events a larger one holds is for the general decoder to count.
+Daemons send one ten times a second, of some kilobytes."""
+
 
 class UnusualError(Exception):
     """The general decoder has to look at this message."""
@@ -40,6 +45,8 @@ def decode(data: bytes) -> list[ProgressEvent]:
     Raises:
         UnusualError: it is not one of those that are decoded here.
     """
+    if len(data) > MAX_SIZE:
+        raise UnusualError
     parts: dict[int, list[ProgressEvent]] = {key: [] for key in _PARTS}
     try:
         for key, value in _fields(data):

@@ -9,7 +9,7 @@ Source: protobuf.dev, "Encoding" (wire types, message structure); betterproto2:b
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import betterproto2
 
@@ -27,6 +27,10 @@ _WIRE_TYPES: dict[str, int] = {
     **dict.fromkeys(betterproto2.WIRE_FIXED_32_TYPES, _FIXED32),
 }
 
+MAX_FIELDS: Final = 300_000
+"""Values in one message, those of messages inside of it included. A value can be two bytes on the wire and a thousand
+in memory, and what decodes it holds the event loop for some seconds above this."""
+
 # As in Google's own parsers (google/protobuf/io/coded_stream.h, default recursion limit).
 _MAX_DEPTH = 100
 
@@ -37,18 +41,24 @@ def check_wire(message_type: type[Message], data: bytes) -> None:
     Linear in the length of ``data``. Text is not checked to be UTF-8: the parser does that.
 
     Raises:
-        ValueError: it is not; the text names the field number and the offset.
+        ValueError: it is not, and the text names the field number and the offset; or it holds more than ``MAX_FIELDS``
+            values.
     """
-    _check(message_type, data, 0, len(data), _MAX_DEPTH)
+    _check(message_type, data, 0, len(data), _MAX_DEPTH, room=MAX_FIELDS)
 
 
-def _check(message_type: type[Message], data: bytes, position: int, end: int, depth: int) -> None:
+def _check(message_type: type[Message], data: bytes, position: int, end: int, depth: int, *, room: int) -> int:
+    """Check a part of ``data``; returns how many of the values that there is ``room`` for are left."""
     if depth == 0:
         msg = f"messages are nested more than {_MAX_DEPTH} deep"
         raise ValueError(msg)
     # Not public, but the only way to the field table; mypy cannot follow its descriptor.
     schema = message_type._betterproto  # type: ignore[arg-type]
     while position < end:
+        if not room:
+            msg = f"the message holds more than {MAX_FIELDS} values"
+            raise ValueError(msg)
+        room -= 1
         start = position
         key, position = _read_varint(data, position, end)
         number, wire_type = key >> 3, key & 7
@@ -62,7 +72,8 @@ def _check(message_type: type[Message], data: bytes, position: int, end: int, de
             raise ValueError(msg)
         if field.proto_type in {betterproto2.TYPE_MESSAGE, betterproto2.TYPE_MAP}:
             inner = field.unwrap() if field.unwrap else schema.cls_by_field[name]
-            _check(inner, data, body, position, depth - 1)
+            room = _check(inner, data, body, position, depth - 1, room=room)
+    return room
 
 
 def _fits(field: FieldMetadata, wire_type: int) -> bool:

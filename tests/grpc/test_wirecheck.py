@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from buildkit_session.grpc import wirecheck
 from buildkit_session.grpc.wirecheck import check_wire
 from buildkit_session.messages.moby.buildkit.v1 import (
     CacheOptions,
@@ -101,3 +102,12 @@ def test_what_passes_has_the_right_types(data: bytes) -> None:
     assert {type(text) for text in vertex.inputs} <= {str}
     assert type(vertex.cached) is bool
     assert {type(vertex.started), type(vertex.completed)} <= {Timestamp, type(None)}
+
+
+def test_too_many_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of messages inside of a message count as well."""
+    monkeypatch.setattr(wirecheck, "MAX_FIELDS", 10)
+    vertex = bytes(Vertex(digest="a", name="b"))  # two values, and itself
+    check_wire(StatusResponse, (b"\x0a" + bytes((len(vertex),)) + vertex) * 3)
+    with pytest.raises(ValueError, match="more than 10 values"):
+        check_wire(StatusResponse, (b"\x0a" + bytes((len(vertex),)) + vertex) * 4)
