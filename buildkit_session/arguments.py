@@ -11,14 +11,13 @@ from typing import Final
 
 from buildkit_session.errors import InputError
 
-__all__ = ["labels", "network", "platforms", "tags", "texts", "variables"]
+__all__ = ["labels", "network", "tags", "texts", "variables"]
 
 # An image reference: [host[:port]/]path[:tag][@digest]. Source: distribution/reference:regexp.go.
 _PART: Final = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
 _LABEL: Final = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
 _HOST: Final = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
 _REFERENCE: Final = re.compile(rf"(?:{_HOST}/)?{_PART}(?:/{_PART})*(?::[\w][\w.-]{{0,127}})?", re.ASCII)
-_PLATFORM: Final = re.compile(r"[\w.()-]+(?:/[\w.-]+){0,2}", re.ASCII)
 _NETWORKS: Final = ("default", "none", "host")
 
 
@@ -46,19 +45,6 @@ def tags(value: object) -> tuple[str, ...]:
     for name in names:
         if not _REFERENCE.fullmatch(name):
             raise InputError(f'invalid tag "{name}": use [HOST[:PORT]/]NAME[:TAG], the name in lower case')
-    return names
-
-
-def platforms(value: object) -> tuple[str, ...]:
-    """Take platforms.
-
-    Raises:
-        InputError: one of them is not ``OS/ARCH[/VARIANT]``.
-    """
-    names = texts("platforms", value)
-    for name in names:
-        if not _PLATFORM.fullmatch(name):
-            raise InputError(f'invalid platform "{name}": use OS/ARCH[/VARIANT], such as linux/arm64')
     return names
 
 

@@ -186,7 +186,9 @@ def for_engine_build(outputs: Iterable[Output]) -> tuple[EngineOutput, ...]:
 
 def _for_engine_build(out: Output) -> EngineOutput:
     if pushes(out):
-        raise UnsupportedError("pushing the image is not supported yet; build it, then push it with the Engine")
+        raise UnsupportedError(
+            "pushing the image is not supported on this API of the Engine; build it, then push it with docker"
+        )
     if isinstance(out, EngineOutput):
         return out
     if isinstance(out, DockerOutput) and out.loads and out.context is None:
