@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from buildkit_session.errors import InputError
+from buildkit_session.wording import a_type
 
 __all__ = ["labels", "network", "tags", "texts", "variables"]
 
@@ -77,10 +78,10 @@ def variables(name: str, value: object) -> dict[str, str | None]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise InputError(f"{name} must be a mapping, such as {{'NAME': 'value'}}, not a {type(value).__name__}")
+        raise InputError(f"{name} must be a mapping, such as {{'NAME': 'value'}}, not {a_type(value)}")
     if "" in value:
         raise InputError(f"{name}: a name must not be empty (empty key)")
     for key, one in value.items():
         if not isinstance(key, str) or not isinstance(one, str | None):
-            raise InputError(f"{name}: the value of {key!r} must be a text, not a {type(one).__name__}; use str()")
+            raise InputError(f"{name}: the value of {key!r} must be a text, not {a_type(one)}; use str()")
     return dict(value)

@@ -29,7 +29,7 @@ PLACES = {
     **dict.fromkeys(
         (
             *("docker_directory", "docker_settings", "excerpt", "printable", "quantity", "source", "supervision"),
-            "truth",
+            *("truth", "wording"),
         ),
         "errors",
     ),

@@ -14,6 +14,7 @@ from buildkit_session.errors import InputError, UnsupportedError
 from buildkit_session.output import DockerOutput, ImageOutput, ListingOutput, LocalOutput, OciOutput, Output, TarOutput
 from buildkit_session.request.environment import NO_DEFAULT_LOAD, is_on
 from buildkit_session.truth import TRUE
+from buildkit_session.wording import a_type
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +54,7 @@ def read_outputs(given: OutputLike | Iterable[OutputLike]) -> tuple[Output, ...]
     """
     several = (given,) if isinstance(given, str | Mapping | Output) else given
     if not isinstance(several, Iterable):
-        raise InputError(f"outputs must be a list of outputs or texts, not a {type(given).__name__}")
+        raise InputError(f"outputs must be a list of outputs or texts, not {a_type(given)}")
     chosen = tuple(_read(one) for one in several if one != "")
     require_one_stdout(chosen)
     return chosen
@@ -201,9 +202,7 @@ def _read(given: object) -> Output:
     if isinstance(given, str | Mapping):
         return output.parse(given)
     if not isinstance(given, _CLASSES):
-        raise InputError(
-            f"an output must be a text or a value of buildkit_session.output, not a {type(given).__name__}"
-        )
+        raise InputError(f"an output must be a text or a value of buildkit_session.output, not {a_type(given)}")
     chosen: Output = given
     return chosen
 
