@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from fake_buildkit import FakeBuildkit, Kind, Script
 
-    from buildkit_session.grpc.incoming_call import IncomingCall as Call
+    from buildkit_session.grpc.incoming_call import IncomingCall
+
 
 pytestmark = pytest.mark.anyio
 
@@ -52,13 +53,13 @@ async def connected(
         yield buildkit, client
 
 
-async def endless(call: Call[bytes, bytes]) -> None:
+async def endless(call: IncomingCall[bytes, bytes]) -> None:
     while True:
         await call.send(PROGRESS)
         await anyio.sleep(0.01)
 
 
-async def flood(call: Call[bytes, bytes]) -> None:
+async def flood(call: IncomingCall[bytes, bytes]) -> None:
     while True:
         await call.send(b"")
 
@@ -79,7 +80,7 @@ async def test_progress_for_a_slow_caller(context: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(solving, "LINGER", 0.2)
     monkeypatch.setattr(solving, "BACKLOG", 1)
 
-    async def status(call: Call[bytes, bytes]) -> None:
+    async def status(call: IncomingCall[bytes, bytes]) -> None:
         for _ in range(20):
             await call.send(PROGRESS)
             await anyio.sleep(0.01)
