@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 import pytest
+from fake_buildkit import fake_buildkit, silent
 from fake_engine import (
     FILE_SEND,
     FILE_SYNC,
@@ -240,6 +241,34 @@ async def test_silent_ping(tmp_path: Path, context: Path) -> None:
         async with fake_engine(script) as engine:
             with pytest.raises(bk.EngineUnreachable, match="no answer in time"):
                 async with Client(daemon_module.Daemon(find_endpoint(engine.address), patience=0.3)):
+                    pass
+        await whole_build(tmp_path)
+
+
+async def test_silent_buildkit(tmp_path: Path, context: Path) -> None:
+    """An Engine whose BuildKit says nothing is left on this way, and it is told why; builds take the other."""
+
+    async def script(engine: FakeEngine) -> None:
+        engine.workers = False
+        await engine.session()
+        answer = await engine.build()
+        await answer.end()
+
+    async with nothing_left(tmp_path), fake_engine(script) as engine:
+        daemon = daemon_module.Daemon(find_endpoint(engine.address), patience=0.3)
+        async with Client(daemon) as client:
+            await client.build(context)
+            info = await client.info()
+    assert info.way == "build"
+    assert "no answer in time" in info.refused[0]
+
+
+async def test_silent_buildkitd(tmp_path: Path, context: Path) -> None:
+    """There is no other way to it."""
+    async with nothing_left(tmp_path):
+        async with fake_buildkit({"Control/ListWorkers": silent}, kind="direct") as buildkit:
+            with pytest.raises(bk.EngineUnreachable, match="no answer in time"):
+                async with Client(daemon_module.Daemon(find_endpoint(buildkit.address), patience=0.3)):
                     pass
         await whole_build(tmp_path)
 
@@ -627,7 +656,9 @@ async def test_hostile_text_is_data(context: Path, tmp_path: Path, way: str) -> 
 
 
 @pytest.mark.parametrize("progress", ["plain", "tty"])
-async def test_hostile_text_does_not_reach_a_terminal(context: Path, tmp_path: Path, way: str, progress: str) -> None:
+async def test_hostile_text_does_not_reach_a_terminal(
+    context: Path, tmp_path: Path, *, way: str, progress: str
+) -> None:
     """The command shows it escaped, whichever display draws it."""
     ours, theirs = pty.openpty()
     try:
@@ -638,7 +669,7 @@ async def test_hostile_text_does_not_reach_a_terminal(context: Path, tmp_path: P
         ):
             shown = bytearray()
             tasks.start_soon(anyio.to_thread.run_sync, read_terminal, ours, shown)
-            args = [sys.executable, "-m", "buildkit_session", "build", f"--progress={progress}", str(context)]
+            args = [sys.executable, "-m", "buildkit_session", "build", "--progress", progress, str(context)]
             environ = {**os.environ, "DOCKER_HOST": engine.address}
             done = await anyio.run_process(args, check=False, env=environ, stdout=theirs, stderr=theirs)
             os.write(theirs, b"THE END")
