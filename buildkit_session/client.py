@@ -74,7 +74,13 @@ class Client:
         self._entered = False
 
     async def info(self) -> DaemonInfo:
-        """What the daemon is, and the way that was chosen to it."""
+        """What the daemon is, and the way that was chosen to it; asked once.
+
+        Raises:
+            EngineUnreachable: nobody answers.
+            EngineError: what answers is no daemon that is known.
+            UnsupportedError: it has no BuildKit, or is too old, or has not the way that was asked for.
+        """
         return await self._entered_daemon().info()
 
     async def build(
@@ -200,6 +206,8 @@ class Client:
         """Check a Dockerfile against the frontend's rules: :meth:`call` with ``call="check"``.
 
         What was found is in :attr:`CallAnswer.report <buildkit_session.answer.CallAnswer.report>`.
+
+        Raises: as :meth:`call`.
         """
         return await self.call(context, call="check", file=file, **keywords)
 

@@ -6,8 +6,8 @@ import traceback
 
 import pytest
 
-from buildkit_session import arguments
 from buildkit_session.errors import BuildError, FailedStep, InputError
+from buildkit_session.request import arguments
 
 GOOD_TAGS = [
     "app",

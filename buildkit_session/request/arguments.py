@@ -10,15 +10,12 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from buildkit_session.errors import InputError
+from buildkit_session.request.reference import HOST, PATH, TAG
 from buildkit_session.wording import a_type
 
 __all__ = ["labels", "network", "tags", "texts", "variables"]
 
-# An image reference: [host[:port]/]path[:tag][@digest]. Source: distribution/reference:regexp.go.
-_PART: Final = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
-_LABEL: Final = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
-_HOST: Final = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
-_REFERENCE: Final = re.compile(rf"(?:{_HOST}/)?{_PART}(?:/{_PART})*(?::[\w][\w.-]{{0,127}})?", re.ASCII)
+_REFERENCE: Final = re.compile(rf"(?:{HOST}/)?{PATH}(?:{TAG})?", re.ASCII)
 _NETWORKS: Final = ("default", "none", "host")
 
 
