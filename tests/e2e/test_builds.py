@@ -308,3 +308,17 @@ async def test_a_named_context_works_or_is_refused(daemon: Daemon, tmp_path: Pat
         else:
             await build
             assert (tmp_path / "out" / "f").read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"\x28\xb5\x2f\xfd" + bytes(2000), "use tar, as it is or compressed by gzip"),
+        (b"\x7fELF\0", "neither an archive"),
+    ],
+)
+async def test_a_stream_that_is_no_context(daemon: Daemon, content: bytes, text: str) -> None:
+    """A daemon would take it for a Dockerfile, and 28.5 ends the connection over it."""
+    async with bk.connect(daemon.address) as client:
+        with pytest.raises(bk.InputError, match=text):
+            await client.build(io.BytesIO(content))
