@@ -16,11 +16,13 @@ from buildkit_session.errors import (
     BuildError,
     ConnectionClosed,
     LocalProtocolError,
+    RemoteProtocolError,
     RpcError,
     SessionError,
     StreamReset,
     TransferError,
 )
+from buildkit_session.services.digests import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -141,18 +143,19 @@ class Build:
 
         Only now do outputs with ``mode="mirror"`` or ``"swap"`` remove or replace what was there.
 
-        Raises: as :meth:`__anext__`.
+        Raises: as :meth:`__anext__`; and ``RemoteProtocolError`` when the daemon names an image by what is no digest.
         """
         async for _ in self:
             pass
+        response = self._stream.exporter_response
+        image = _checked(self._image_id or image_id(response))
         for target in self._targets:
             await _wait_for(target)
         exports = [await target.commit() for target in self._targets]
-        response = self._stream.exporter_response
         if self._finish is not None:
             await to_thread.run_sync(self._finish, response)
         return BuildResult(
-            self._image_id or image_id(response) or None,
+            image or None,
             self._outputs,
             tuple(export for export in exports if export is not None),
             self.ref,
@@ -211,6 +214,15 @@ class Lifeline:
         self._deadline = min(self._deadline, anyio.current_time() + LAST_WORDS)
         for wait in self._waits:
             wait.deadline = self._deadline
+
+
+def _checked(image: str) -> str:
+    """Return the id of an image, which others put into files and command lines."""
+    if image and Digest.parse(image) is None:
+        raise RemoteProtocolError(
+            f"the daemon reports success, and an image by the id {image[:80]!r}, which is no digest"
+        )
+    return image
 
 
 async def _wait_for(target: Target) -> None:

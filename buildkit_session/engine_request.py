@@ -5,8 +5,9 @@ Source: moby/moby:api/server/router/build/build_routes.go, builder/builder-next/
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from buildkit_session.engine.api_version import ApiVersion
 from buildkit_session.engine.build_params import CLIENT_SESSION, BuildParams, Ulimit
 from buildkit_session.errors import UnsupportedError
 from buildkit_session.output import ImageOutput
@@ -15,15 +16,25 @@ from buildkit_session.request.outputs import for_engine_build
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from buildkit_session.engine.info import EngineInfo
     from buildkit_session.inputs import Inputs
     from buildkit_session.output import Output
     from buildkit_session.request.build_request import BuildRequest
 
 __all__ = ["make_build_params"]
 
+# BuildKit in older Engines leaves them out without a word.
+_RUN_SETTINGS_SINCE: Final = ApiVersion(1, 42)
+
 
 def make_build_params(
-    request: BuildRequest, inputs: Inputs, outputs: Sequence[Output], *, build_id: str, session: str
+    request: BuildRequest,
+    inputs: Inputs,
+    outputs: Sequence[Output],
+    *,
+    build_id: str,
+    session: str,
+    engine: EngineInfo | None,
 ) -> BuildParams:
     """Write the parameters of ``POST /build``.
 
@@ -33,9 +44,10 @@ def make_build_params(
         outputs: what the Engine is to make.
         build_id: the handle to cancel it with.
         session: the id of the session that serves it.
+        engine: who is asked.
 
     Raises:
-        UnsupportedError: this endpoint cannot do what is asked for; BuildKit's own API could.
+        UnsupportedError: this endpoint cannot do what is asked for; BuildKit's own API could, or a newer Engine.
     """
     for feature in _beyond(request, inputs, outputs):
         raise UnsupportedError(
@@ -44,6 +56,9 @@ def make_build_params(
             needs="BuildKit's own API",
             found="POST /build",
         )
+    if engine is not None and engine.newest_api < _RUN_SETTINGS_SINCE and (request.shm_size or request.ulimits):
+        feature = "a ulimit" if request.ulimits else "a size of /dev/shm"
+        raise UnsupportedError(feature=feature, needs="BuildKit 0.10 (Docker 23.0)", found=engine.server)
     return BuildParams(
         build_id=build_id,
         session=session,

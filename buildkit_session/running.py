@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from buildkit_session.build import Target
     from buildkit_session.content_stores import ContentStores
+    from buildkit_session.engine.capabilities import RunSetting
     from buildkit_session.engine.daemon import Daemon, DaemonInfo, Link
     from buildkit_session.engine.events import ProgressEvent
     from buildkit_session.engine.question import Question
@@ -157,7 +158,12 @@ class Run:
         self._targets = make_targets(self._outputs, {})
         session = self._session(None)
         params = make_build_params(
-            self._request, self._inputs, self._outputs, build_id=secrets.token_hex(16), session=session.id
+            self._request,
+            self._inputs,
+            self._outputs,
+            build_id=secrets.token_hex(16),
+            session=session.id,
+            engine=self._info.engine,
         )
         async with AsyncExitStack() as stack:
             engine = await stack.enter_async_context(EngineClient(self._daemon.endpoint, info=self._info.engine))
@@ -198,13 +204,23 @@ class Run:
 
     async def _require_capabilities(self, link: Link) -> None:
         """Refuse what the daemon would ignore without a word."""
-        if len(self._outputs) > 1 or self._request.source_policy is not None:
-            from buildkit_session.engine import capabilities  # noqa: PLC0415 - few builds have either
+        several, policy = len(self._outputs) > 1, self._request.source_policy is not None
+        settings = [name for name, value in self._run_settings() if value]
+        if several or policy or settings:
+            from buildkit_session.engine import capabilities  # noqa: PLC0415 - few builds have any
 
-            if len(self._outputs) > 1:
+            if several:
                 await capabilities.require_several_outputs(link, address=self._info.address)
-            if self._request.source_policy is not None:
+            if policy:
                 await capabilities.require_source_policy(link, address=self._info.address)
+            if settings:
+                await capabilities.require_run_settings(link, settings, address=self._info.address)
+
+    def _run_settings(self) -> Iterator[tuple[RunSetting, object]]:
+        if self._question is None:  # which runs no steps
+            yield "ulimits", self._request.ulimits
+            yield "shm_size", self._request.shm_size
+            yield "cgroup_parent", self._request.cgroup_parent
 
     def _warnings(self) -> Iterator[str]:
         if not self._outputs and not self._request.outputs and self._question is None:

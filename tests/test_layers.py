@@ -27,7 +27,11 @@ PLACES = {
     ),
     **dict.fromkeys(("__main__", "testing", "demo"), "cli"),
     **dict.fromkeys(
-        ("docker_directory", "excerpt", "printable", "quantity", "source", "supervision", "truth"), "errors"
+        (
+            *("docker_directory", "docker_settings", "excerpt", "printable", "quantity", "source", "supervision"),
+            *("truth", "wording"),
+        ),
+        "errors",
     ),
 }
 

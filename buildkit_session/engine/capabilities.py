@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from buildkit_session.engine.gateway import Gateway
 from buildkit_session.errors import SessionError, UnsupportedError
@@ -18,6 +18,8 @@ from buildkit_session.messages.moby.buildkit import v1
 from buildkit_session.supervision import supervised
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from buildkit_session.engine.control import Control
     from buildkit_session.engine.daemon import Link
 
@@ -25,7 +27,9 @@ __all__ = [
     "FREE_SPACE",
     "SEVERAL_OUTPUTS",
     "SOURCE_POLICY",
+    "RunSetting",
     "find_capabilities",
+    "require_run_settings",
     "require_several_outputs",
     "require_source_policy",
 ]
@@ -36,9 +40,19 @@ FREE_SPACE: Final = "gc.freespacefilter"
 SEVERAL_OUTPUTS: Final = "exporter.multiple"
 """A build may have more than one output. Since BuildKit 0.13; daemons before that make the first one alone."""
 
-
 SOURCE_POLICY: Final = "source.policy"
 """A build may have rules about its sources. Since BuildKit 0.11; daemons before that do not look at them."""
+
+RunSetting: TypeAlias = Literal["ulimits", "shm_size", "cgroup_parent"]
+
+# What they are called, and what they need; all since BuildKit 0.10. Whichever frontend a Dockerfile names leaves one
+# out without a word where the daemon cannot do it (moby/buildkit:frontend/dockerfile/dockerfile2llb/convert.go,
+# dispatchRun).
+_RUN_SETTINGS: Final[Mapping[RunSetting, tuple[str, str]]] = {
+    "ulimits": ("a ulimit", "exec.meta.ulimit"),
+    "shm_size": ("a size of /dev/shm", "exec.mount.tmpfs.size"),
+    "cgroup_parent": ("a cgroup parent", "exec.meta.cgroup.parent"),
+}
 
 
 async def find_capabilities(link: Link) -> frozenset[str]:
@@ -84,6 +98,21 @@ async def require_source_policy(link: Link, *, address: str) -> None:
         raise UnsupportedError(
             feature="a source policy", needs="BuildKit 0.11 (Docker 24.0)", found="an older one", address=address
         )
+
+
+async def require_run_settings(link: Link, settings: Iterable[RunSetting], *, address: str) -> None:
+    """Refuse a build with settings of ``RUN`` steps that its frontend would leave out.
+
+    Raises:
+        UnsupportedError: it would.
+        RpcError, ConnectionClosed: the daemon did not answer.
+    """
+    known = await find_capabilities(link)
+    for feature, capability in (_RUN_SETTINGS[setting] for setting in settings):
+        if capability not in known:
+            raise UnsupportedError(
+                feature=feature, needs="BuildKit 0.10 (Docker 23.0)", found="an older one", address=address
+            )
 
 
 async def _hold(control: Control, request: v1.SolveRequest) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from buildkit_session.errors import InputError
 from buildkit_session.request.remote_context import GitSource, HttpSource, parse_remote
+from buildkit_session.wording import a_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,7 +132,7 @@ def read_named_contexts(given: object) -> dict[str, NamedContext]:
         return {normalise_name(name): parse_value(value) for name, value in given.items()}
     texts = (given,) if isinstance(given, str) else given
     if not isinstance(texts, list | tuple):
-        raise InputError(f"build_contexts must be a mapping such as {{'lib': '../lib'}}, not a {type(given).__name__}")
+        raise InputError(f"build_contexts must be a mapping such as {{'lib': '../lib'}}, not {a_type(given)}")
     return dict(parse(text) for text in texts if text)
 
 
@@ -149,7 +150,7 @@ def parse(text: object) -> tuple[str, NamedContext]:
         InputError: it has no ``=``, or a name that is no image reference.
     """
     if not isinstance(text, str):
-        raise InputError(f"a build context must be a text such as lib=../lib, not a {type(text).__name__}")
+        raise InputError(f"a build context must be a text such as lib=../lib, not {a_type(text)}")
     name, separator, value = text.partition("=")
     if not separator:
         raise InputError(f"invalid context value: {text}, expected key=value")

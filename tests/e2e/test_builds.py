@@ -9,13 +9,14 @@ import os
 import shutil
 import signal
 import tarfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 import pytest
 from tricky_cases import tricky
 
 import buildkit_session as bk
+from buildkit_session import BuildKeywords
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -267,3 +268,24 @@ async def test_a_source_policy_is_kept_to(daemon: Daemon, tmp_path: Path) -> Non
     async with bk.connect(daemon.address) as client:
         with pytest.raises(expected, match=text):
             await client.build(tmp_path, source_policy=rules, outputs=["type=cacheonly"])
+
+
+@pytest.mark.parametrize("way", [None, "build"])
+async def test_settings_of_steps_hold_or_are_refused(
+    daemon: Daemon, context: Path, tmp_path: Path, way: Literal["build"] | None
+) -> None:
+    """BuildKit 0.8 leaves them out without a word, whichever frontend the Dockerfile names."""
+    write_dockerfile(context, "ulimit -n > /limit; /bin/busybox df -k /dev/shm > /shm")
+    async with bk.connect(daemon.address, way=way) as client:
+        if not daemon.version.startswith("20.10"):
+            out = [bk.output.local(tmp_path / "out")]
+            await client.build(context, network="none", ulimits="nofile=99", shm_size="3m", outputs=out)
+            assert (tmp_path / "out" / "limit").read_text() == "99\n"
+            assert " 3072 " in (tmp_path / "out" / "shm").read_text()
+            return
+        for keywords in (BuildKeywords(ulimits="nofile=99"), BuildKeywords(shm_size="3m")):
+            with pytest.raises(bk.UnsupportedError, match=r"BuildKit 0.10 \(Docker 23.0\); found"):
+                await client.build(context, **keywords)
+        with pytest.raises(bk.UnsupportedError, match="a cgroup parent needs"):
+            await client.build(context, network="none", cgroup_parent="bks")
+        await client.build(context, network="none")

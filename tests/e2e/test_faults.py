@@ -205,8 +205,8 @@ CASES = [
 
 
 @pytest.mark.parametrize(("step", "loss", "tar"), CASES)
-async def test_engine_goes_away(
-    context: Path, tmp_path: Path, step: str, loss: Callable[[Http, Asked], None], *, tar: bool, way: str
+async def test_engine_goes_away(  # noqa: PLR0917 - pytest passes them by name
+    context: Path, tmp_path: Path, step: str, loss: Callable[[Http, Asked], None], tar: bool, way: str
 ) -> None:
     """The build fails with an error that says so, whichever connection is lost; no half export, nothing left."""
     mortal = Mortal(step, tar=tar)
