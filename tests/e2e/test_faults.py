@@ -44,6 +44,7 @@ from buildkit_session.engine import daemon as daemon_module
 from buildkit_session.engine import hijack as hijack_module
 from buildkit_session.engine import solving as solving_module
 from buildkit_session.engine.contexts import find_endpoint
+from buildkit_session.http2 import keepalive as keepalive_module
 from buildkit_session.messages.fsutil.types import Packet, PacketPacketType
 from buildkit_session.messages.moby.buildkit.v1 import StatusResponse, Vertex, VertexLog
 from buildkit_session.messages.moby.filesync.v1 import BytesMessage
@@ -306,6 +307,27 @@ async def test_a_build_in_silence_can_be_cancelled(tmp_path: Path, context: Path
                 tasks.cancel_scope.cancel()
             assert engine.cancellations == 1
         await whole_build(tmp_path)
+
+
+async def test_a_daemon_that_has_stopped(
+    tmp_path: Path, context: Path, monkeypatch: pytest.MonkeyPatch, way: Way
+) -> None:
+    """Its connections stay, but nothing is heard any more: the build does not wait for ever."""
+
+    async def script(engine: FakeEngine) -> None:
+        peer = await engine.session()
+        answer = await engine.build()
+        await answer.trace(StatusResponse(vertexes=[STARTED]))
+        peer.stop_reading()
+        if engine.link is not None:
+            engine.link.stop_reading()
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(keepalive_module, "IDLE", 0.2)
+    monkeypatch.setattr(keepalive_module, "PATIENCE", 0.2)
+    async with nothing_left(tmp_path), fake_engine(script, way=way) as engine, bk.connect(engine.address) as client:
+        with pytest.raises(bk.ConnectionClosed):
+            await client.build(context)
 
 
 @pytest.mark.parametrize("status", ["stalled", "refused"])
