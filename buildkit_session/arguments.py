@@ -11,7 +11,7 @@ from typing import Final
 
 from buildkit_session.errors import InputError
 
-__all__ = ["labels", "network", "platforms", "tags", "texts", "variables"]
+__all__ = ["attributes", "labels", "network", "platforms", "tags", "texts", "variables"]
 
 # An image reference: [host[:port]/]path[:tag][@digest]. Source: distribution/reference:regexp.go.
 _PART: Final = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
@@ -80,6 +80,20 @@ def labels(value: object) -> dict[str, str]:
         InputError: it is something else.
     """
     return {name: text or "" for name, text in variables("labels", value).items()}
+
+
+def attributes(name: str, value: object) -> dict[str, str]:
+    """Take a mapping of names to texts, as :func:`variables` does, but none of them ``None``.
+
+    Raises:
+        InputError: it is something else.
+    """
+    found: dict[str, str] = {}
+    for key, text in variables(name, value).items():
+        if text is None:
+            raise InputError(f"{name}: the value of {key!r} must be a text, not None; leave it away")
+        found[key] = text
+    return found
 
 
 def variables(name: str, value: object) -> dict[str, str | None]:
