@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from anyio import to_thread
 
-from buildkit_session import output
+from buildkit_session import arguments, output
 from buildkit_session.engine.contexts import find_endpoint
 from buildkit_session.engine.daemon import Daemon
 from buildkit_session.errors import InputError, LocalProtocolError
@@ -239,6 +239,8 @@ class Client:
         frontend_attrs: Mapping[str, str] | None,
         question: Question | None = None,
     ) -> AsyncIterator[Build]:
+        told = arguments.attributes("frontend_attrs", frontend_attrs)
+        added = arguments.attributes("proxies", proxies)
         await to_thread.run_sync(request.check)
         info = await self.info()
         async with prepared(context, file, request.build_contexts, fetch=self._fetch) as inputs:
@@ -248,8 +250,8 @@ class Client:
                 request,
                 inputs,
                 auth=self._auth,
-                proxies=proxies or {},
-                frontend_attrs=frontend_attrs or {},
+                proxies=added,
+                frontend_attrs=told,
                 question=question,
             )
             async with run.started() as build:

@@ -13,7 +13,7 @@ from buildkit_session.errors import InputError
 from buildkit_session.request.reference import HOST, PATH, TAG
 from buildkit_session.wording import a_type
 
-__all__ = ["labels", "network", "tags", "texts", "variables"]
+__all__ = ["attributes", "labels", "network", "tags", "texts", "variables"]
 
 _REFERENCE: Final = re.compile(rf"(?:{HOST}/)?{PATH}(?:{TAG})?", re.ASCII)
 _NETWORKS: Final = ("default", "none", "host")
@@ -64,6 +64,20 @@ def labels(value: object) -> dict[str, str]:
         InputError: it is something else.
     """
     return {name: text or "" for name, text in variables("labels", value).items()}
+
+
+def attributes(name: str, value: object) -> dict[str, str]:
+    """Take a mapping of names to texts, as :func:`variables` does, but none of them ``None``.
+
+    Raises:
+        InputError: it is something else.
+    """
+    found: dict[str, str] = {}
+    for key, text in variables(name, value).items():
+        if text is None:
+            raise InputError(f"{name}: the value of {key!r} must be a text, not None; leave it away")
+        found[key] = text
+    return found
 
 
 def variables(name: str, value: object) -> dict[str, str | None]:

@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import tarfile
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 import pytest
@@ -322,3 +322,12 @@ async def test_a_stream_that_is_no_context(daemon: Daemon, content: bytes, text:
     async with bk.connect(daemon.address) as client:
         with pytest.raises(bk.InputError, match=text):
             await client.build(io.BytesIO(content))
+
+
+@pytest.mark.parametrize("name", ["frontend_attrs", "proxies"])
+async def test_values_that_are_no_texts(daemon: Daemon, name: str, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    values: Any = {name: {"a": 5}}
+    async with bk.connect(daemon.address) as client:
+        with pytest.raises(bk.InputError, match=f"{name}: the value of 'a' must be a text"):
+            await client.build(tmp_path, **values)
