@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from anyio import to_thread
 
-from buildkit_session import arguments, output
+from buildkit_session import output
 from buildkit_session.engine.contexts import find_endpoint
 from buildkit_session.engine.daemon import Daemon
 from buildkit_session.errors import InputError, LocalProtocolError
 from buildkit_session.inputs import MAX_DOCKERFILE, prepared
 from buildkit_session.offer import make_auth
+from buildkit_session.request import arguments
 from buildkit_session.request.build_request import BuildRequest
 from buildkit_session.running import Run
 from buildkit_session.wording import did_you_mean
