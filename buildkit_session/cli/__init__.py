@@ -59,9 +59,9 @@ _GLOBAL_FLAGS = (
 )
 _VERSION = Flag("version", "Print the version", short="v")
 
-# Objects made between two looks for cyclic garbage. The start of a build makes 50,000, modules and classes, which are no
-# garbage: with Python's 700 it looks at them a hundred times, and even two looks at all of them cost a twentieth of a
-# cached build. 100,000 small objects that are kept for too long are some MiB.
+# Objects made between two looks for cyclic garbage. The start of a build makes 50,000, modules and classes, which are
+# no garbage: with Python's 700 it looks a hundred times, and even two looks at all of them cost a twentieth of a cached
+# build. 100,000 small objects that are kept for too long are some MiB.
 _OBJECTS_PER_COLLECTION: Final = 100_000
 
 

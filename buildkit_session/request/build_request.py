@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BuildRequest"]
 
-_NOTHING: Final = (None, (), [], {}, "")
+_NOTHING: Final[tuple[object, ...]] = (None, (), [], {}, "")
 _INLINE_ARGUMENT: Final = "BUILDKIT_INLINE_CACHE"
 _READERS: Final = {
     "add_hosts": "extra_host.read_extra_hosts",
