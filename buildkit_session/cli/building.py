@@ -11,6 +11,7 @@ import logging
 import os
 import time
 import traceback
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ import anyio.to_thread
 from buildkit_session import output
 from buildkit_session.build import BuildResult
 from buildkit_session.cli import exports, interruption
-from buildkit_session.cli.build_settings import read_settings
+from buildkit_session.cli.build_settings import Settings, read_settings
 from buildkit_session.cli.console import Console, StreamLostError
 from buildkit_session.cli.destination import Destination, find_destination
 from buildkit_session.cli.displays import choose_display, choose_mode
@@ -35,7 +36,7 @@ from buildkit_session.supervision import supervised
 from buildkit_session.truth import FALSE, TRUE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Coroutine, Mapping
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Mapping
 
     from buildkit_session.answer import CallAnswer
     from buildkit_session.cli.build import BuildOptions
@@ -77,9 +78,8 @@ def run(options: BuildOptions) -> int:
 
 
 async def _build(options: BuildOptions, screen: _Screen) -> BuildResult:
-    settings = await anyio.to_thread.run_sync(read_settings, options)
     async with (
-        screen.destination.connect(credentials=DockerConfig()) as client,
+        _connected(options, screen) as (client, settings),
         client.start(
             options.context,
             file=options.file,
@@ -92,6 +92,22 @@ async def _build(options: BuildOptions, screen: _Screen) -> BuildResult:
         result = await build.result()
         screen.provenance = await _provenance(client, result, options)
         return result
+
+
+@asynccontextmanager
+async def _connected(options: BuildOptions, screen: _Screen) -> AsyncIterator[tuple[Client, Settings]]:
+    """Connect, and look meanwhile at what the build takes from the machine: git may take as long as a daemon."""
+    looked: list[Settings] = []
+
+    async def look() -> None:
+        # Whoever is refused by the daemon does not wait for git.
+        looked.append(await anyio.to_thread.run_sync(read_settings, options, abandon_on_cancel=True))
+
+    async with AsyncExitStack() as stack:
+        async with supervised() as tasks:
+            tasks.start_soon(look)
+            client = await stack.enter_async_context(screen.destination.connect(credentials=DockerConfig()))
+        yield client, looked[0]
 
 
 async def _provenance(client: Client, result: BuildResult, options: BuildOptions) -> Mapping[str, object]:
@@ -113,11 +129,10 @@ async def _provenance(client: Client, result: BuildResult, options: BuildOptions
 
 async def _ask(options: BuildOptions, screen: _Screen) -> CallAnswer:
     """Ask the frontend something in place of a build."""
-    settings = await anyio.to_thread.run_sync(read_settings, options)
     send, receive = anyio.create_memory_object_stream["ProgressEvent"](_EVENTS_PER_REPAINT)
     answers: list[CallAnswer | SessionError] = []
 
-    async def ask(client: Client) -> None:
+    async def ask(client: Client, settings: Settings) -> None:
         with send:
             try:
                 answer = await client.call(
@@ -135,10 +150,10 @@ async def _ask(options: BuildOptions, screen: _Screen) -> CallAnswer:
                 answers.append(answer)
 
     async with (
-        screen.destination.connect(credentials=DockerConfig()) as client,
+        _connected(options, screen) as (client, settings),
         supervised() as tasks,
     ):
-        tasks.start_soon(ask, client)
+        tasks.start_soon(ask, client, settings)
         with receive:
             await screen.follow(receive)
     if isinstance(answers[0], SessionError):
