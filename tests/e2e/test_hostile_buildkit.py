@@ -12,6 +12,7 @@ from leftovers import nothing_left
 
 import buildkit_session as bk
 from buildkit_session.engine import control, provenance, solving
+from buildkit_session.messages.containerd.services.content.v1 import WriteContentRequest, WriteContentResponse
 from buildkit_session.messages.moby.buildkit import v1
 
 if TYPE_CHECKING:
@@ -155,3 +156,26 @@ def recorded(*platforms: str) -> bytes:
     )
     results = {platform: v1.BuildResultInfo(attestations=[statement]) for platform in platforms}
     return bytes(v1.BuildHistoryEvent(record=v1.BuildHistoryRecord(ref="a", results=results)))
+
+
+async def test_the_cause_of_an_image_that_was_not_written(context: Path, tmp_path: Path) -> None:
+    """It is what went wrong here, and not what the daemon, which says nothing of it, made of that."""
+    into = tmp_path / "layout"
+
+    async def solve(call: IncomingCall[bytes, bytes]) -> None:
+        session = await buildkit.session()
+        into.mkdir(exist_ok=True)
+        (into / "ingest").write_text("in the way of what is written")
+        path = "/containerd.services.content.v1.Content/Write"
+        metadata = [("buildkit-attachable-store-id", "export")]
+        request = WriteContentRequest(ref="a", total=1, data=b"a")
+        with pytest.raises(bk.RpcError):
+            await session.unary(path, request, WriteContentResponse, metadata=metadata)
+        await call.send(bytes(v1.SolveResponse()))
+
+    async with connected(tmp_path, {"Control/Solve": solve, "Control/Status": answering(PROGRESS)}) as (
+        buildkit,
+        client,
+    ):
+        with pytest.raises(bk.TransferError, match="Not a directory"):
+            await client.build(context, outputs=[bk.output.oci(into, tar=False)])
