@@ -16,6 +16,7 @@ from buildkit_session.engine.daemon import Daemon
 from buildkit_session.errors import InputError, LocalProtocolError
 from buildkit_session.inputs import MAX_DOCKERFILE, prepared
 from buildkit_session.offer import make_auth
+from buildkit_session.request import arguments
 from buildkit_session.request.build_request import BuildRequest
 from buildkit_session.running import Run
 from buildkit_session.wording import did_you_mean
@@ -74,7 +75,13 @@ class Client:
         self._entered = False
 
     async def info(self) -> DaemonInfo:
-        """What the daemon is, and the way that was chosen to it."""
+        """What the daemon is, and the way that was chosen to it; asked once.
+
+        Raises:
+            EngineUnreachable: nobody answers.
+            EngineError: what answers is no daemon that is known.
+            UnsupportedError: it has no BuildKit, or is too old, or has not the way that was asked for.
+        """
         return await self._entered_daemon().info()
 
     async def build(
@@ -200,6 +207,8 @@ class Client:
         """Check a Dockerfile against the frontend's rules: :meth:`call` with ``call="check"``.
 
         What was found is in :attr:`CallAnswer.report <buildkit_session.answer.CallAnswer.report>`.
+
+        Raises: as :meth:`call`.
         """
         return await self.call(context, call="check", file=file, **keywords)
 
@@ -231,6 +240,8 @@ class Client:
         frontend_attrs: Mapping[str, str] | None,
         question: Question | None = None,
     ) -> AsyncIterator[Build]:
+        told = arguments.attributes("frontend_attrs", frontend_attrs)
+        added = arguments.attributes("proxies", proxies)
         await to_thread.run_sync(request.check)
         info = await self.info()
         async with prepared(context, file, request.build_contexts, fetch=self._fetch) as inputs:
@@ -240,8 +251,8 @@ class Client:
                 request,
                 inputs,
                 auth=self._auth,
-                proxies=proxies or {},
-                frontend_attrs=frontend_attrs or {},
+                proxies=added,
+                frontend_attrs=told,
                 question=question,
             )
             async with run.started() as build:

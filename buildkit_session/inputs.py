@@ -192,6 +192,16 @@ class _Maker:
         match classify(head):
             case StdinKind.EMPTY:
                 raise InputError("the build context is empty: standard input, or the stream given, held nothing")
+            case StdinKind.FOREIGN_ARCHIVE:
+                raise InputError(
+                    "the build context is an archive of a kind that daemons do not take; use tar, as it is or "
+                    "compressed by gzip, bzip2 or xz"
+                )
+            case StdinKind.BINARY:
+                raise InputError(
+                    "the build context is neither an archive nor a Dockerfile; give a tar archive, as it is or "
+                    "compressed by gzip, bzip2 or xz, or the text of a Dockerfile"
+                )
             case StdinKind.DOCKERFILE if file is not None:
                 raise InputError(
                     "ambiguous Dockerfile source: the stream holds a Dockerfile, and -f (file=) names another; "

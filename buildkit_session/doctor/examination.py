@@ -15,10 +15,13 @@ from anyio import to_thread
 
 from buildkit_session.doctor.finding import Finding, Level
 from buildkit_session.doctor.machine import find_sockets, look_around
+from buildkit_session.engine.capabilities import ULIMITS, find_capabilities
+from buildkit_session.engine.client import EngineClient
 from buildkit_session.engine.contexts import find_endpoint
 from buildkit_session.engine.daemon import Daemon
 from buildkit_session.engine.history import History
 from buildkit_session.errors import SessionError, UnsupportedError
+from buildkit_session.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -63,7 +66,10 @@ async def _examine_daemon(find: Callable[[], Endpoint], environ: Mapping[str, st
     except (SessionError, TimeoutError) as error:
         text = str(error) or f"what listens at {endpoint} says nothing within {PATIENCE:g} seconds"
         return [Finding(Level.BROKEN, "daemon", text, _elsewhere(endpoint, environ))]
-    return [*_daemon(info), *_platforms(info.workers), *await _history(daemon, info)]
+    described = [*_daemon(info), *_platforms(info.workers)]
+    if info.way == "build":
+        return [*described, *await _session(daemon, info)]
+    return [*described, *await _frontend(daemon), *await _history(daemon)]
 
 
 def _elsewhere(endpoint: Endpoint, environ: Mapping[str, str]) -> str:
@@ -125,9 +131,45 @@ def _platforms(workers: tuple[Worker, ...]) -> Iterator[Finding]:
         yield Finding(Level.OK, "platforms", text)
 
 
-async def _history(daemon: Daemon, info: DaemonInfo) -> list[Finding]:
-    if info.way == "build":
-        return []
+async def _session(daemon: Daemon, info: DaemonInfo) -> list[Finding]:
+    """Open what ``POST /build`` fetches files through; proxies of the API that answer a ping may not know it."""
+    try:
+        with anyio.fail_after(PATIENCE):
+            async with (
+                EngineClient(daemon.endpoint, info=info.engine) as engine,
+                Session(()).serving(engine.dial_session),
+            ):
+                return []
+    except (SessionError, TimeoutError) as error:
+        text = f"builds do not work: {str(error) or f'no answer within {PATIENCE:g} seconds'}"
+        advice = (
+            "what stands before the Engine must pass on 'Upgrade: h2c' of POST /session; use the Engine's own address"
+        )
+        return [Finding(Level.BROKEN, "session", text, advice)]
+
+
+async def _frontend(daemon: Daemon) -> list[Finding]:
+    """Say what builds cannot have with a BuildKit older than 0.10, whose Dockerfile frontend is older than 1.4."""
+    try:
+        with anyio.fail_after(PATIENCE):
+            async with daemon.link() as link:
+                if ULIMITS in await find_capabilities(link):
+                    return []
+    except (SessionError, TimeoutError) as error:
+        return [Finding(Level.BROKEN, "frontend", str(error) or f"no answer within {PATIENCE:g} seconds")]
+    return [
+        Finding(
+            Level.LIMITED,
+            "frontend",
+            "BuildKit is older than 0.10: no limits, size of /dev/shm or cgroup for RUN, and its own Dockerfile "
+            "frontend has no named contexts and answers no questions",
+            "'# syntax=docker/dockerfile:1' in a Dockerfile takes a newer frontend; for the rest use Docker 23.0 or "
+            "newer",
+        )
+    ]
+
+
+async def _history(daemon: Daemon) -> list[Finding]:
     before = time.time_ns()
     try:
         with anyio.fail_after(PATIENCE):

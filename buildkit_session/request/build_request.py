@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
-from buildkit_session import arguments
 from buildkit_session.errors import InputError
+from buildkit_session.request import arguments
 from buildkit_session.request.outputs import arrange, read_outputs
 from buildkit_session.truth import TRUE
 from buildkit_session.wording import a_type

@@ -226,4 +226,6 @@ def test_doctor(both: Both, both_c8d: Both, daemon: Daemon) -> None:
         "ssh agent": "",
     }
     assert found["classic"]["image store"] == "limited"
-    assert found["classic"]["history"] == ("limited" if daemon.version.startswith("20.10") else "ok")
+    old = daemon.version.startswith("20.10")
+    assert found["classic"]["history"] == ("limited" if old else "ok")
+    assert found["classic"].get("frontend") == ("limited" if old else None)

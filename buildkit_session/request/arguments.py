@@ -10,15 +10,12 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from buildkit_session.errors import InputError
+from buildkit_session.request.reference import HOST, PATH, TAG
 from buildkit_session.wording import a_type
 
-__all__ = ["labels", "network", "tags", "texts", "variables"]
+__all__ = ["attributes", "labels", "network", "tags", "texts", "variables"]
 
-# An image reference: [host[:port]/]path[:tag][@digest]. Source: distribution/reference:regexp.go.
-_PART: Final = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
-_LABEL: Final = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
-_HOST: Final = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
-_REFERENCE: Final = re.compile(rf"(?:{_HOST}/)?{_PART}(?:/{_PART})*(?::[\w][\w.-]{{0,127}})?", re.ASCII)
+_REFERENCE: Final = re.compile(rf"(?:{HOST}/)?{PATH}(?:{TAG})?", re.ASCII)
 _NETWORKS: Final = ("default", "none", "host")
 
 
@@ -67,6 +64,20 @@ def labels(value: object) -> dict[str, str]:
         InputError: it is something else.
     """
     return {name: text or "" for name, text in variables("labels", value).items()}
+
+
+def attributes(name: str, value: object) -> dict[str, str]:
+    """Take a mapping of names to texts, as :func:`variables` does, but none of them ``None``.
+
+    Raises:
+        InputError: it is something else.
+    """
+    found: dict[str, str] = {}
+    for key, text in variables(name, value).items():
+        if text is None:
+            raise InputError(f"{name}: the value of {key!r} must be a text, not None; leave it away")
+        found[key] = text
+    return found
 
 
 def variables(name: str, value: object) -> dict[str, str | None]:
