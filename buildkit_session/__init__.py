@@ -156,10 +156,12 @@ _HOME = {
     "DockerConfig": "services.docker_config",
     "EngineInfo": "engine.info",
     **dict.fromkeys(
-        ("EngineText", "ImageId", "ProgressEvent", "ProgressGroup"),
+        (
+            *("EngineText", "ImageId", "ProgressEvent", "ProgressGroup"),
+            *("Vertex", "VertexLog", "VertexStatus", "VertexWarning"),
+        ),
         "engine.events",
     ),
-    **dict.fromkeys(("Vertex", "VertexLog", "VertexStatus", "VertexWarning"), "engine.events"),
     "Exported": "services.exported",
     "IgnoreLine": "fsutil.dockerignore",
     "ListedEntry": "fsutil.listing",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias
@@ -15,11 +16,13 @@ from buildkit_session.errors import (
     BuildError,
     ConnectionClosed,
     LocalProtocolError,
+    RemoteProtocolError,
     RpcError,
     SessionError,
     StreamReset,
     TransferError,
 )
+from buildkit_session.services.digests import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -39,6 +42,9 @@ __all__ = ["Build", "BuildResult", "Lifeline"]
 
 EXPORT_PATIENCE: Final = 30.0
 """Seconds that exports may go on after the daemon has reported the end of the build."""
+
+LAST_WORDS: Final = 0.3
+"""Seconds for what the daemon has said of a build before its session was lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +128,7 @@ class Build:
         if self._left and not self._stream.finished:
             raise LocalProtocolError("the build was cancelled: its block was left before it had ended")
         try:
-            with self._lifeline.waiting():
-                event = await anext(self._stream)
+            event = await self._next()
         except BuildError as error:
             cause = self._session.own_failure or self._explain(error.message)
             if isinstance(cause, SessionError):
@@ -138,24 +143,35 @@ class Build:
 
         Only now do outputs with ``mode="mirror"`` or ``"swap"`` remove or replace what was there.
 
-        Raises: as :meth:`__anext__`.
+        Raises: as :meth:`__anext__`; and ``RemoteProtocolError`` when the daemon names an image by what is no digest.
         """
         async for _ in self:
             pass
+        response = self._stream.exporter_response
+        image = _checked(self._image_id or image_id(response))
         for target in self._targets:
             await _wait_for(target)
         exports = [await target.commit() for target in self._targets]
-        response = self._stream.exporter_response
         if self._finish is not None:
             await to_thread.run_sync(self._finish, response)
         return BuildResult(
-            self._image_id or image_id(response) or None,
+            image or None,
             self._outputs,
             tuple(export for export in exports if export is not None),
             self.ref,
             response,
             self.warnings,
         )
+
+    async def _next(self) -> ProgressEvent:
+        while not self._stream.finished:
+            try:
+                with self._lifeline.waiting():
+                    return await anext(self._stream)
+            except ConnectionClosed:
+                if not self._stream.finished:  # else the end of the build is known, and what is left to tell arrives
+                    raise
+        return await anext(self._stream)
 
     def leave(self) -> None:
         """Say that the block of :meth:`Client.start` was left."""
@@ -166,12 +182,14 @@ class Lifeline:
     """Ends the waits for a build's progress when the session's connection is gone.
 
     The daemon may notice that loss only when it next needs the session, which can take hours. Only waits end: what has
-    arrived by then is still read, and may be the end of the build; the caller's own code is never cancelled.
+    arrived by then is still read, and may be the end of the build; so may what arrives in the next moments, as the
+    daemon's two connections have no order between them. The caller's own code is never cancelled.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._waits: set[anyio.CancelScope] = set()
+        self._deadline = math.inf
         connection.on_closed = self._cut
 
     @contextmanager
@@ -181,10 +199,10 @@ class Lifeline:
         Raises:
             ConnectionClosed: the block had to wait, and the connection is gone.
         """
-        with anyio.CancelScope() as wait:
+        if self._connection.closed.is_set():
+            self._cut()
+        with anyio.CancelScope(deadline=self._deadline) as wait:
             self._waits.add(wait)
-            if self._connection.closed.is_set():
-                wait.cancel()
             try:
                 yield
             finally:
@@ -193,8 +211,18 @@ class Lifeline:
             raise ConnectionClosed("the daemon closed the session during the build") from self._connection.error
 
     def _cut(self) -> None:
+        self._deadline = min(self._deadline, anyio.current_time() + LAST_WORDS)
         for wait in self._waits:
-            wait.cancel()
+            wait.deadline = self._deadline
+
+
+def _checked(image: str) -> str:
+    """Return the id of an image, which others put into files and command lines."""
+    if image and Digest.parse(image) is None:
+        raise RemoteProtocolError(
+            f"the daemon reports success, and an image by the id {image[:80]!r}, which is no digest"
+        )
+    return image
 
 
 async def _wait_for(target: Target) -> None:

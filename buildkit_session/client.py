@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from anyio import to_thread
 
-from buildkit_session import arguments, output
+from buildkit_session import output
 from buildkit_session.engine.contexts import find_endpoint
 from buildkit_session.engine.daemon import Daemon
 from buildkit_session.errors import InputError, LocalProtocolError
 from buildkit_session.inputs import MAX_DOCKERFILE, prepared
 from buildkit_session.offer import make_auth
+from buildkit_session.request import arguments
 from buildkit_session.request.build_request import BuildRequest
 from buildkit_session.running import Run
+from buildkit_session.wording import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -43,7 +45,10 @@ __all__ = ["Client", "connect"]
 
 
 class Client:
-    """One daemon. Made by :func:`connect`; any number of builds may run at once."""
+    """One daemon. Made by :func:`connect`; any number of builds may run at once.
+
+    It works inside its ``async with`` block; outside of it every method raises ``LocalProtocolError``.
+    """
 
     def __init__(self, daemon: Daemon, *, credentials: CredentialsLike | None = None) -> None:
         self._daemon = daemon
@@ -70,8 +75,14 @@ class Client:
         self._entered = False
 
     async def info(self) -> DaemonInfo:
-        """What the daemon is, and the way that was chosen to it."""
-        return await self._daemon.info()
+        """What the daemon is, and the way that was chosen to it; asked once.
+
+        Raises:
+            EngineUnreachable: nobody answers.
+            EngineError: what answers is no daemon that is known.
+            UnsupportedError: it has no BuildKit, or is too old, or has not the way that was asked for.
+        """
+        return await self._entered_daemon().info()
 
     async def build(
         self,
@@ -94,7 +105,11 @@ class Client:
             on_event: called, and awaited if it is a coroutine function, with every progress event.
             proxies: build arguments for proxies that ``build_args`` does not name.
             frontend_attrs: further attributes of the frontend, passed as they are.
-            keywords: all else; ``help(buildkit_session.BuildKeywords)`` lists them.
+            keywords: all else; ``help(buildkit_session.BuildKeywords)`` explains them. They are ``tags``, ``target``,
+                ``build_args``, ``build_contexts``, ``labels``, ``annotations``, ``attests``, ``sbom``, ``provenance``,
+                ``add_hosts``, ``allow``, ``cache_from``, ``cache_to``, ``cgroup_parent``, ``network``, ``no_cache``,
+                ``no_cache_filter``, ``platforms``, ``pull``, ``push``, ``load``, ``shm_size``, ``source_policy``,
+                ``ulimits``, ``outputs``, ``secrets`` and ``ssh``.
 
         Raises:
             InputError: an argument or a file cannot be used; nothing was sent.
@@ -105,8 +120,9 @@ class Client:
             RemoteProtocolError: the daemon sent something that is not what a daemon sends.
             EngineError, ConnectionClosed: the daemon refused, or went away.
         """
-        started = self.start(context, file=file, proxies=proxies, frontend_attrs=frontend_attrs, **keywords)
-        async with started as build:
+        request = _request("build", keywords)
+        run = self._run(context, file, request, proxies=proxies, frontend_attrs=frontend_attrs)
+        async with run as build:
             await _follow(build, on_event)
             return await build.result()
 
@@ -131,7 +147,7 @@ class Client:
 
         Leaving the block before the build has ended cancels the daemon's build.
         """
-        request = BuildRequest.of(**keywords)
+        request = _request("start", keywords)
         run = self._run(context, file, request, proxies=proxies, frontend_attrs=frontend_attrs)
         async with run as build:
             yield build
@@ -170,7 +186,7 @@ class Client:
         from buildkit_session.engine.question import Question  # noqa: PLC0415
         from buildkit_session.engine.subrequest import dockerfile_name  # noqa: PLC0415
 
-        request = replace(BuildRequest.of(call=call, **keywords), outputs=(output.cacheonly(),), cache_to=())
+        request = replace(_request("call", keywords, call=call), outputs=(output.cacheonly(),), cache_to=())
         if request.call is None:
             raise InputError(f"{call!r} asks for a build: use build(), or call='check', 'outline' or 'targets'")
         question = Question(request.call)
@@ -191,6 +207,8 @@ class Client:
         """Check a Dockerfile against the frontend's rules: :meth:`call` with ``call="check"``.
 
         What was found is in :attr:`CallAnswer.report <buildkit_session.answer.CallAnswer.report>`.
+
+        Raises: as :meth:`call`.
         """
         return await self.call(context, call="check", file=file, **keywords)
 
@@ -208,7 +226,7 @@ class Client:
         """
         from buildkit_session.engine.provenance import read_provenance  # noqa: PLC0415 - few programs ask
 
-        async with self._daemon.link() as link:
+        async with self._entered_daemon().link() as link:
             return await read_provenance(link, ref)
 
     @asynccontextmanager
@@ -228,7 +246,7 @@ class Client:
         info = await self.info()
         async with prepared(context, file, request.build_contexts, fetch=self._fetch) as inputs:
             run = Run(
-                self._daemon,
+                self._entered_daemon(),
                 info,
                 request,
                 inputs,
@@ -254,7 +272,7 @@ class Client:
         from buildkit_session.engine.cache_usage import disk_usage  # noqa: PLC0415 - as above
 
         meant = read_cache_filters(filters)
-        async with self._daemon.link() as link:
+        async with self._entered_daemon().link() as link:
             return await disk_usage(link.control, meant)
 
     async def prune(
@@ -290,7 +308,7 @@ class Client:
 
         meant = with_keep_duration(read_cache_filters(filters), keep_duration)
         limits = PruneLimits(reserved_space or 0, max_used_space or 0, min_free_space or 0)
-        async with self._daemon.link() as link:
+        async with self._entered_daemon().link() as link:
             return await prune(link, meant, limits, everything=all, on_record=on_record)
 
     async def history(
@@ -353,13 +371,18 @@ class Client:
     def _history(self) -> History:
         from buildkit_session.engine.history import History  # noqa: PLC0415 - few programs ask
 
-        return History(self._daemon)
+        return History(self._entered_daemon())
+
+    def _entered_daemon(self) -> Daemon:
+        if not self._entered:
+            raise LocalProtocolError("the client works only inside its 'async with' block")
+        return self._daemon
 
     async def _fetch(self, url: str) -> bytes:
         """Let the daemon fetch a Dockerfile: it may be reached from there alone."""
         from buildkit_session.engine.fetching import fetch_file  # noqa: PLC0415 - few Dockerfiles are elsewhere
 
-        async with self._daemon.link() as link:
+        async with self._entered_daemon().link() as link:
             return await fetch_file(link, url, max_size=MAX_DOCKERFILE)
 
 
@@ -392,6 +415,21 @@ def connect(
         UnsupportedError: (on entering) what answers has no BuildKit, or not on this way.
     """
     return Client(Daemon(_endpoint(address, builder, tls), way=way), credentials=credentials)
+
+
+def _request(method: str, keywords: BuildKeywords, *, call: str | Call | None = None) -> BuildRequest:
+    """Read the keyword arguments of a method of the client.
+
+    Raises:
+        TypeError: there is no such argument; names the one that is meant.
+        InputError: one of them cannot be.
+    """
+    known = [name for name in BuildRequest.of.__kwdefaults__ or () if name != "call"]  # which is an argument of its own
+    for name in keywords:
+        if name not in known:
+            meant = did_you_mean(name, [*known, "file", "on_event", "proxies", "frontend_attrs"])
+            raise TypeError(f"Client.{method}() got an unexpected keyword argument {name!r}{meant}")
+    return BuildRequest.of(call=call, **keywords)
 
 
 async def _follow(build: Build, on_event: Callable[[ProgressEvent], object] | None) -> None:

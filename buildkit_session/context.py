@@ -1,4 +1,4 @@
-"""The inputs of a build on this machine: the context directory and the Dockerfile.
+"""A context that is a directory, with the Dockerfile that belongs to it: found, planned and digested.
 
 Source: docker/buildx:build/opt.go (loadInputs).
 """

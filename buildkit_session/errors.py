@@ -172,7 +172,7 @@ class EngineUnreachable(EngineError):
 
 
 class UpgradeRefused(EngineError):
-    """The Engine did not switch protocols on ``/session``."""
+    """The Engine did not switch protocols, as it does on ``/session`` and ``/grpc``."""
 
 
 class UnsupportedError(SessionError):
@@ -180,8 +180,8 @@ class UnsupportedError(SessionError):
 
     .. code-block:: pycon
 
-        >>> print(UnsupportedError(feature="build history", needs="Docker 23.0", found="20.10", address="unix:///d.sock"))
-        build history needs Docker 23.0; found 20.10 at unix:///d.sock
+        >>> print(UnsupportedError(feature="build history", needs="Docker 24.0", found="20.10", address="unix:///d.sock"))
+        build history needs Docker 24.0; found 20.10 at unix:///d.sock
 
     Attributes:
         feature: what was asked for, or ``""``.

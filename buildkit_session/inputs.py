@@ -205,7 +205,7 @@ class _Maker:
             case StdinKind.DOCKERFILE if file is not None:
                 raise InputError(
                     "ambiguous Dockerfile source: the stream holds a Dockerfile, and -f (file=) names another; "
-                    "leave one away"
+                    "leave one out"
                 )
             case StdinKind.DOCKERFILE:
                 await self._add_dockerfile(await _rest(head, pieces))

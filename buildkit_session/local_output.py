@@ -18,6 +18,7 @@ from buildkit_session.fsutil.protected import why_protected
 from buildkit_session.fsutil.quota import Limits
 from buildkit_session.quantity import read_count, read_size
 from buildkit_session.truth import FALSE, TRUE
+from buildkit_session.wording import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,6 +31,7 @@ __all__ = [
     "read_boolean",
     "read_local",
     "read_max_bytes",
+    "refuse_options",
     "require_writable",
 ]
 
@@ -102,6 +104,7 @@ class LocalOutput:
             raise InputError(f"owner {self.owner} is not a user and a group id")
         _require_positive(self.stall_timeout)
         Limits(self.max_bytes, self.max_entries)  # refuses what cannot be
+        refuse_options(self.attrs, "an option of the output, not an attribute of the exporter")
 
     @property
     def exporter(self) -> tuple[str, dict[str, str]]:
@@ -163,6 +166,7 @@ class ListingOutput:
     def __post_init__(self) -> None:
         _require_positive(self.stall_timeout)
         Limits(max_entries=self.max_entries)  # refuses what cannot be
+        refuse_options(self.attrs, "for type=local: a listing writes nothing")
 
     @property
     def exporter(self) -> tuple[str, dict[str, str]]:
@@ -231,6 +235,24 @@ def read_boolean(key: str, value: str) -> bool:
         raise InputError(f"invalid value {value!r} for {key}: expected true or false") from None
 
 
+def refuse_options(attrs: Mapping[str, str], place: str) -> None:
+    """Refuse attributes that are options of ours or look like one: the daemon ignores what it does not know.
+
+    Args:
+        attrs: of an output that sends files.
+        place: says of an option why it is no attribute here.
+
+    Raises:
+        InputError: there is such an attribute; names the option that is meant.
+    """
+    for key in attrs:
+        name = _option(key).replace("_", "-")
+        if name in _OPTIONS:
+            raise InputError(f"{key} is {place}")
+        if (meant := nearest(name, _OPTIONS)) is not None:
+            raise InputError(f"the exporter has no attribute {key}; did you mean {meant}?")
+
+
 def require_writable(existing: Path, what: str, dest: Path) -> None:
     """Raise InputError if ``existing`` cannot be written, so that ``dest``, described by ``what``, cannot be made.
 
@@ -248,7 +270,7 @@ def _option(key: str) -> str:
 
 def _read_listing(dest: str, attrs: dict[str, str], options: dict[str, Any]) -> ListingOutput:
     if dest:
-        raise InputError(f"list-only writes nothing; leave dest={dest} away")
+        raise InputError(f"list-only writes nothing; leave dest={dest} out")
     try:
         return ListingOutput(attrs, **options)
     except TypeError:
@@ -308,6 +330,7 @@ _READERS: Final[dict[str, Callable[[str, str], object]]] = {
     "max_entries": read_count,
     "list_only": read_boolean,
 }
+_OPTIONS: Final = (*(name.replace("_", "-") for name in _READERS), "include", "exclude", "max-size")
 
 
 def _require_one_of(key: str, value: str, known: tuple[str, ...]) -> None:

@@ -24,6 +24,7 @@ from buildkit_session.local_output import (
     read_boolean,
     read_local,
     read_max_bytes,
+    refuse_options,
 )
 from buildkit_session.request.destination import STDOUT, ByteWriter, Stdout, check_archive, read_path
 from buildkit_session.request.fields import read_fields, split_pair
@@ -89,6 +90,7 @@ class TarOutput:
                 "max-entries is for type=local: an archive is one file, with 512 bytes at least for each entry, "
                 "so max-size bounds both"
             )
+        refuse_options(self.attrs, "for type=local: an archive is written as it comes")
 
     @property
     def limits(self) -> Limits:
@@ -292,7 +294,8 @@ def parse(text: str | Mapping[str, str]) -> Output:
     ``include`` and ``exclude`` take one pattern each and may be repeated; ``umask`` is octal; ``owner`` is ``UID:GID``;
     ``stall-timeout=0`` is none; ``mode=copy`` is BuildKit's word for ``merge``; ``max-size``, or ``max-bytes``, takes
     units, as ``10GB`` or ``512MiB``, and is for archives too. ``type=local,list-only=true``, without ``dest``, is
-    :func:`listing`.
+    :func:`listing`. A field of ``type=local`` or ``tar`` that is none of these, but looks like one, is refused; all
+    others are the daemon's.
 
     Args:
         text: such as ``type=local,dest=out``, ``type=oci,dest=a.tar`` or ``out``; or a mapping of the fields.

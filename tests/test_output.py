@@ -149,12 +149,16 @@ OWN_REFUSED: list[tuple[str, str]] = [
     ("dest=o,stall-timeout=-1", "not a positive number"),
     ("dest=o,stall-timeout=nan", "not a positive number"),
     ("dest=o,max-size=much", "for max-size: expected a size such as 10GB"),
-    ("dest=o,max-size=0", "max-size 0 is not a positive number; leave it away"),
+    ("dest=o,max-size=0", "max-size 0 is not a positive number; leave it out"),
     ("dest=o,max-entries=1k", "for max-entries: expected a number"),
     ("dest=o,max-entries=0", "max-entries 0 is not a positive number"),
     ("list-only=true,max-entries=0", "max-entries 0 is not a positive number"),
-    ("list-only=true,dest=o", "leave dest=o away"),
+    ("list-only=true,dest=o", "leave dest=o out"),
     ("list-only=true,umask=022,mode=mirror", "no meaning: mode, umask"),
+    ("dest=o,inkremental=true", "no attribute inkremental; did you mean incremental?"),
+    ("dest=o,permission=upstream", "did you mean permissions?"),
+    ("dest=o,max-entry=5", "did you mean max-entries?"),
+    ("list-only=true,excludes=a", "did you mean exclude?"),
 ]
 
 
@@ -222,8 +226,32 @@ def test_no_limit_gets_lost(make: Callable[..., Output]) -> None:
         make(max_size=5)
 
 
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: output.local("o", inkremental=True), "did you mean incremental?"),
+        (lambda: LocalOutput(Path("o"), {"mode": "mirror"}), "mode is an option of the output"),
+        (lambda: output.tar("a.tar", mode="mirror"), "mode is for type=local"),
+        (lambda: output.parse("type=tar,exclude=a"), "exclude is for type=local"),
+        (lambda: output.tar(max_byte=5), "did you mean max-bytes?"),
+        (lambda: output.listing(umask=0), "umask is for type=local"),
+    ],
+)
+def test_no_option_becomes_an_attribute(make: Callable[[], Output], message: str) -> None:
+    """The daemon ignores an attribute that it does not know, and the caller would believe in the option."""
+    with pytest.raises(InputError) as caught:
+        make()
+    assert message in str(caught.value)
+
+
+def test_attributes_of_the_exporter_are_none_of_ours() -> None:
+    attrs = {"platform-split": "false", "attestation-prefix": "a", "annotation.include": "x", "epoch": "0"}
+    assert LocalOutput(Path("o"), attrs).exporter == ("local", attrs)
+    assert TarOutput(None, attrs).exporter == ("tar", attrs)
+
+
 def test_other_types_keep_fields_of_the_same_name() -> None:
-    assert output.parse("type=tar,mode=delete,umask=x") == TarOutput(None, {"mode": "delete", "umask": "x"})
+    assert output.parse("type=oci,mode=delete,umask=x") == OciOutput(None, {"mode": "delete", "umask": "x"})
 
 
 def test_keywords_mean_the_same_as_fields() -> None:

@@ -2,14 +2,19 @@
 
 Exit codes:
 
-====  ==========================================================================================
+====  ================================================================================================================
 0     success
-1     anything that failed; the reason is the last line of standard error, after ``ERROR:``
+1     anything that failed; the reason is the last line of standard error, after ``ERROR:``; ``doctor``: something is
+      broken; ``build --check``: there are warnings, or the Dockerfile cannot be built
+100   the daemon failed with an internal error, as from buildx
+102   the daemon has run out of something, such as space on its disk, as from buildx
 125   a flag that does not exist or lacks its value, as from ``docker buildx`` (bare ``docker-buildx`` says 1)
-130   stopped by Ctrl-C; a second one ends the process at once
+130   stopped by Ctrl-C, a second one ends the process at once; or the daemon has cancelled the build
 141   nobody reads standard output or standard error any more
 143   stopped by SIGTERM
-====  ==========================================================================================
+====  ================================================================================================================
+
+``build --call=CALL`` ends with the status that the frontend gives, below 256.
 
 Standard output carries what programs read (image ids, a tar archive), standard error everything else. Commands are
 imported when they are used, and what a command needs to do its work is imported after its flags were understood:
@@ -59,9 +64,9 @@ _GLOBAL_FLAGS = (
 )
 _VERSION = Flag("version", "Print the version", short="v")
 
-# Objects made between two looks for cyclic garbage. The start of a build makes 50,000, modules and classes, which are no
-# garbage: with Python's 700 it looks at them a hundred times, and even two looks at all of them cost a twentieth of a
-# cached build. 100,000 small objects that are kept for too long are some MiB.
+# Objects made between two looks for cyclic garbage. The start of a build makes 50,000, modules and classes, which are
+# no garbage: with Python's 700 it looks at them a hundred times, and even two looks at all of them cost a twentieth of
+# a cached build. 100,000 small objects that are kept for too long are some MiB.
 _OBJECTS_PER_COLLECTION: Final = 100_000
 
 

@@ -18,6 +18,7 @@ import anyio.to_thread
 
 from buildkit_session import output
 from buildkit_session.cli import exports, interruption
+from buildkit_session.cli.atomic_file import write_whole
 from buildkit_session.cli.build_settings import read_settings
 from buildkit_session.cli.chosen_builder import ChosenBuilder, choose_builder
 from buildkit_session.cli.console import Console
@@ -25,7 +26,6 @@ from buildkit_session.cli.displays import choose_display, choose_mode
 from buildkit_session.cli.failure import FAILURE, SUCCESS, excerpts, exit_code, explain, report
 from buildkit_session.cli.interruption import SignalError
 from buildkit_session.cli.screen import Screen, make_feed
-from buildkit_session.engine.atomic_file import write_whole
 from buildkit_session.engine.metadata_file import PROVENANCE, metadata, metadata_json, minimal_provenance
 from buildkit_session.errors import BuildError, InputError, SessionError, UnsupportedError
 from buildkit_session.services.docker_config import DockerConfig

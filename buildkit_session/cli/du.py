@@ -8,6 +8,7 @@ Source: docker/buildx:commands/diskusage.go.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from buildkit_session.cli.build_flags import BUILDER
@@ -84,7 +85,7 @@ def _shown(records: Sequence[CacheRecord], form: str, *, summary: bool) -> str:
     else:
         text = Listing(_TITLES, _COLUMNS).render(
             form,
-            lambda table: [_fields(record, now, marked=table) for record in records],
+            lambda table: [_fields(shown(record) if table else record, now, marked=table) for record in records],
             lambda: [_fields(record, now, marked=False) for record in records],
         )
     return text + totals(records) if summary and form in {PRETTY, "table"} else text
@@ -108,8 +109,22 @@ def _fields(record: CacheRecord, now: int, *, marked: bool) -> dict[str, object]
     }
 
 
+def shown(record: CacheRecord) -> CacheRecord:
+    """Make the texts of a record safe for a table or a list: none of them begins a line of its own."""
+    from buildkit_session.printable import printable  # noqa: PLC0415 - as above
+
+    return replace(
+        record,
+        id=printable(record.id),
+        type=printable(record.type),
+        description=printable(record.description),
+        parents=tuple(map(printable, record.parents)),
+    )
+
+
 def pretty(record: CacheRecord, now: int) -> str:
     """Show all of a record, a line for each thing that is known."""
+    record = shown(record)
     fields = _fields(record, now, marked=False)
     parents = "".join(f" - {parent}\n" for parent in record.parents)
     rows = [

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from typing import TYPE_CHECKING, Final
 
 from buildkit_session.cli.build_flags import BUILDER
-from buildkit_session.cli.console import Console, StreamLostError
+from buildkit_session.cli.console import Console
 from buildkit_session.cli.flags import Flag
 from buildkit_session.errors import InputError, SessionError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
 
-    from anyio import CancelScope
-
-    from buildkit_session import Client, ProgressEvent
+    from buildkit_session import Client
     from buildkit_session.cli.display import Display
     from buildkit_session.cli.flags import CommandLine
     from buildkit_session.engine.history_values import BuildRecord
@@ -34,8 +31,6 @@ OPERANDS = (0, 1)
 FLAGS = (BUILDER, Flag("progress", "Type of progress: plain, rawjson or tty (default: plain)", "TYPE"))
 
 _OFFSET: Final = re.compile(r"\^([0-9]{1,6})", re.ASCII)
-_REPAINT_INTERVAL: Final = 0.1  # seconds
-_EVENTS_PER_REPAINT: Final = 1000
 
 
 def run(line: CommandLine) -> int:
@@ -50,11 +45,15 @@ def run(line: CommandLine) -> int:
         return asking.refuse(line, error)
 
     async def question(client: Client) -> None:
+        from buildkit_session.cli.screen import Screen  # noqa: PLC0415 - as above
+
         ref = wanted.rpartition("/")[2]
         if not ref or ref.startswith("^"):
             ref = _chosen(await client.history(), ref)
+        screen = Screen(display, Console.messages())
         async with client.history_logs(ref) as events:
-            await _follow(events, display)
+            await screen.follow(events, begins=False)  # nor does buildx say so
+        screen.close(None)
 
     return asking.ask(line, question)
 
@@ -84,53 +83,3 @@ def _chosen(records: Sequence[BuildRecord], wanted: str) -> str:
     if offset >= len(records):
         raise InputError(f"no completed build found with offset {offset}")
     return records[offset].ref
-
-
-async def _follow(events: AsyncIterator[ProgressEvent], display: Display) -> None:
-    from buildkit_session.supervision import supervised  # noqa: PLC0415 - as above
-
-    screen = _Screen(display)
-    # The display is not started: no build begins here, and buildx does not say so.
-    async with supervised() as tasks:
-        tasks.start_soon(screen.keep_painting, tasks.cancel_scope)
-        async for event in events:
-            screen.take(event)
-        tasks.cancel_scope.cancel()
-    if screen.lost is not None:
-        raise screen.lost
-    screen.write(display.finish(None))
-
-
-class _Screen:
-    """A display on standard error."""
-
-    def __init__(self, display: Display) -> None:
-        self._display = display
-        self._console = Console.messages()
-        self._unseen = 0  # events taken in since the last repaint
-        self.lost: StreamLostError | None = None  # why the task that repaints has ended
-
-    def take(self, event: ProgressEvent) -> None:
-        self._display.handle(event)
-        self._unseen += 1
-        if self._unseen >= _EVENTS_PER_REPAINT:
-            self._paint()
-
-    async def keep_painting(self, scope: CancelScope) -> None:
-        import anyio  # noqa: PLC0415 - as above
-
-        try:
-            while True:
-                await anyio.sleep(_REPAINT_INTERVAL)
-                self._paint()
-        except StreamLostError as error:
-            self.lost = error
-            scope.cancel()
-
-    def write(self, text: str) -> None:
-        self._display.resize(*self._console.size)
-        self._console.write(text, safe=self._display.drives_terminal)
-
-    def _paint(self) -> None:
-        self._unseen = 0
-        self.write(self._display.refresh(time.monotonic()))

@@ -76,10 +76,11 @@ class _Row:
 
 def _shown(records: Sequence[BuildRecord], place: str, line: CommandLine) -> str:
     from buildkit_session.cli.listing import Listing  # noqa: PLC0415 - as above
+    from buildkit_session.printable import printable  # noqa: PLC0415 - as above
 
     rows = [_row(record, place) for record in sorted(records, key=lambda record: record.completed is not None)]
     if line.is_set("quiet"):
-        return "".join(f"{row.record.ref}\n" for row in rows)
+        return "".join(f"{printable(row.record.ref)}\n" for row in rows)
     now = time.time_ns()
     width = None if line.is_set("no-trunc") else _NAME_WIDTH
     return Listing(_TITLES, tuple(_TITLES)).render(
@@ -110,7 +111,7 @@ def _fields(row: _Row, now: int, *, width: int | None) -> dict[str, object]:
         name = f"..{name[2 - width :]}"
     took = human.length((record.completed or now) - created)
     return {
-        "Ref": record.ref,
+        "Ref": printable(record.ref),
         "Name": name,
         "Status": _status(record),
         "CreatedAt": f"{human.age(now - created)} ago",

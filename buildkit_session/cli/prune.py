@@ -97,6 +97,9 @@ class _Removals:
         self._any = False  # below a title
 
     def show(self, record: CacheRecord) -> None:
+        from buildkit_session.cli.du import shown  # noqa: PLC0415 - as above
+
+        record = shown(record)
         now = time.time_ns()
         Console.output().write(_details(record, now) if self._verbose else self._row(record, now))
 

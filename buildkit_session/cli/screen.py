@@ -65,8 +65,12 @@ class Screen:
     def _write(self, text: str) -> None:
         self._console.write(text, safe=self._display.drives_terminal)
 
-    async def follow(self, events: AsyncIterable[ProgressEvent]) -> None:
+    async def follow(self, events: AsyncIterable[ProgressEvent], *, begins: bool = True) -> None:
         """Show that a build begins, then its events until there are no more.
+
+        Args:
+            events: of the build.
+            begins: whether it begins here; nothing is said of that otherwise.
 
         Raises:
             SessionError: from the events.
@@ -75,7 +79,8 @@ class Screen:
         failure: SessionError | None = None
         ended = anyio.Event()
         painting = anyio.Lock()
-        self._write(self._display.start())
+        if begins:
+            self._write(self._display.start())
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep_painting, painting, ended, tasks.cancel_scope)
             try:

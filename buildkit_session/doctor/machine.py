@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from buildkit_session.docker_directory import docker_directory
+from buildkit_session.docker_settings import Settings
 from buildkit_session.doctor.finding import Finding, Level
 from buildkit_session.engine.address import DEFAULT_SOCKET
 from buildkit_session.engine.builders import find_builder
-from buildkit_session.engine.settings import Settings
 from buildkit_session.errors import InputError, SessionError
 from buildkit_session.services.credential_helper import find_helper
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buildkit_session.docker_directory import docker_directory
-from buildkit_session.engine.settings import Settings
+from buildkit_session.docker_settings import Settings
 from buildkit_session.errors import InputError
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 from urllib.parse import parse_qs, urlsplit
 
 from buildkit_session.docker_directory import docker_directory
+from buildkit_session.docker_settings import Settings
 from buildkit_session.engine.address import (
     BUILDX_PREFIX,
     ContainerAddress,
@@ -34,7 +35,6 @@ from buildkit_session.engine.contexts import (
     find_named,
     has_context,
 )
-from buildkit_session.engine.settings import Settings
 from buildkit_session.errors import InputError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class _Store:
             )
         nodes = tuple(self._node(name, driver, node) for node in group.tables("Nodes"))
         if not nodes:
-            raise InputError(f"the builder {name!r} has no nodes ({group.file}): create it again")
+            raise InputError(f"the builder {name!r} has no nodes ({group.source}): create it again")
         return Builder(name, cast("Driver", driver), nodes)
 
     def _node(self, builder: str, driver: str, node: Settings) -> Node:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buildkit_session.docker_directory import docker_directory
+from buildkit_session.docker_settings import Settings
 from buildkit_session.engine.address import (
     DEFAULT_SOCKET,
     Address,
@@ -31,7 +32,6 @@ from buildkit_session.engine.address import (
     parse_address,
 )
 from buildkit_session.engine.api_version import ApiVersion
-from buildkit_session.engine.settings import Settings
 from buildkit_session.errors import InputError
 
 if TYPE_CHECKING:

@@ -29,6 +29,9 @@ __all__ = ["Control"]
 PATIENCE: Final = 30.0
 """Seconds for the answer to a question that takes the daemon no work."""
 
+HISTORY_PATIENCE: Final = 60.0
+"""Seconds for all that a daemon remembers: some thousand builds, where it was told to keep so many."""
+
 _Request = TypeVar("_Request", bound="betterproto2.Message")
 _Answer = TypeVar("_Answer", bound="betterproto2.Message")
 _Decoded = TypeVar("_Decoded")
@@ -83,8 +86,12 @@ class Control:
     def listen_build_history(
         self, request: v1.BuildHistoryRequest
     ) -> AbstractAsyncContextManager[OutgoingCall[v1.BuildHistoryRequest, v1.BuildHistoryEvent]]:
-        """Follow the history of builds: those that run, those that are kept, then what changes. Since BuildKit 0.11."""
-        return self._asked("ListenBuildHistory", request, MessageCodec(v1.BuildHistoryEvent))
+        """Follow the history of builds: those that run, those that are kept, then what changes. Since BuildKit 0.11.
+
+        A request with ``early_exit`` asks for what is there now alone, and has ``HISTORY_PATIENCE`` seconds.
+        """
+        timeout = HISTORY_PATIENCE if request.early_exit else None
+        return self._asked("ListenBuildHistory", request, MessageCodec(v1.BuildHistoryEvent), timeout=timeout)
 
     async def update_build_history(self, request: v1.UpdateBuildHistoryRequest) -> None:
         """Pin, delete or finish a record of the history. Since BuildKit 0.11."""
@@ -95,10 +102,16 @@ class Control:
 
     @asynccontextmanager
     async def _asked(
-        self, method: str, request: _Request, response: Codec[_Decoded]
+        self,
+        method: str,
+        request: _Request,
+        response: Codec[_Decoded],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - a deadline that the server is told as well
     ) -> AsyncIterator[OutgoingCall[_Request, _Decoded]]:
         """Ask for a stream of responses."""
-        async with self._channel.call(_path(method), request=MessageCodec(type(request)), response=response) as call:
+        codec = MessageCodec(type(request))
+        async with self._channel.call(_path(method), request=codec, response=response, timeout=timeout) as call:
             await call.send(request)
             call.end()
             yield call

@@ -192,14 +192,22 @@ class Daemon:
             if way == "build":
                 return DaemonInfo(str(self.endpoint), way, engine, refused=tuple(refused))
             try:
-                async with self._linked(way, engine) as link:
-                    workers = read_workers(await link.control.list_workers())
+                workers = await self._workers(way, engine)
                 return DaemonInfo(str(self.endpoint), way, engine, workers, tuple(refused))
             except (ConnectionClosed, EngineUnreachable, RemoteProtocolError, RpcError, UpgradeRefused) as error:
                 if engine is None or _is_final(error):
                     raise
                 refused.append(f"{way}: {error}")
         raise UnsupportedError(f"no way to BuildKit works at {self.endpoint}: {'; '.join(refused)}")
+
+    async def _workers(self, way: Way, engine: EngineInfo | None) -> tuple[Worker, ...]:
+        """Ask a question that takes a daemon no work, and so find out whether a way leads anywhere."""
+        async with self._linked(way, engine) as link:
+            with anyio.move_on_after(self._patience):
+                return read_workers(await link.control.list_workers())
+        raise EngineUnreachable(
+            f"cannot reach BuildKit at {self.endpoint} ({way}): no answer in time. Is the daemon stopped or overloaded?"
+        )
 
     def _candidates(self, engine: EngineInfo | None) -> list[Way]:
         if engine is None:

@@ -28,6 +28,12 @@ __all__ = ["read_provenance"]
 MAX_BLOB: Final = 64 * 1024 * 1024
 """Bytes of a statement that are read; one of a thousand steps has a few megabytes."""
 
+MAX_PLATFORMS: Final = 64
+"""Statements that are read of one build; there are not half as many platforms that BuildKit knows."""
+
+PATIENCE: Final = 60.0
+"""Seconds for one statement."""
+
 TRIES: Final = 10
 PAUSE: Final = 0.1
 """Looks at the record, and seconds between them: it is complete some moments after the build."""
@@ -48,6 +54,8 @@ async def read_provenance(link: Link, ref: str) -> dict[str, dict[str, Any]]:
     for _ in range(TRIES):
         record = await _record(link, ref)
         if record is not None and record.provenance:
+            if len(record.provenance) > MAX_PLATFORMS:
+                raise RemoteProtocolError(f"the daemon's record of the build names more than {MAX_PLATFORMS} platforms")
             return {platform: await _predicate(link, blob) for platform, blob in record.provenance.items()}
         await anyio.sleep(PAUSE)
     return {}
@@ -74,6 +82,7 @@ async def _predicate(link: Link, blob: BlobReference) -> dict[str, Any]:
         "/containerd.services.content.v1.Content/Read",
         request=MessageCodec(ReadContentRequest),
         response=MessageCodec(ReadContentResponse),
+        timeout=PATIENCE,
     )
     async with call as reading:
         await reading.send(ReadContentRequest(digest=blob.digest))

@@ -149,12 +149,23 @@ class SolveStream:
         with send:
             try:
                 async with control.status(ref) as call:
-                    while responses := await self._next_responses(call):
-                        await self._pass_on([event for data in responses for event in decode_status(data)], send)
+                    await self._hand_on(call, send)
             except RemoteProtocolError as error:
                 self._fault = error
+                self._told.close()  # now, not at the end of the build: a daemon may never come to it
             except SessionError:
                 pass  # the answer to Solve says what that means
+
+    async def _hand_on(
+        self, call: OutgoingCall[v1.StatusRequest, bytes], send: MemoryObjectSendStream[Sequence[ProgressEvent]]
+    ) -> None:
+        try:
+            while responses := await self._next_responses(call):
+                await self._pass_on([event for data in responses for event in decode_status(data)], send)
+        except RpcError as error:
+            if call.ended:
+                raise
+            raise RemoteProtocolError(f"the daemon's progress cannot be read: {error}") from error
 
     async def _pass_on(
         self, events: Sequence[ProgressEvent], send: MemoryObjectSendStream[Sequence[ProgressEvent]]

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 __all__ = ["format_timestamp", "nanoseconds", "read_timestamp"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST: Final = -62135596800 * 10**9
+_LAST: Final = 253402300800 * 10**9 - 1
 _TIMESTAMP: Final = re.compile(
     r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE
 )
@@ -31,10 +33,13 @@ def read_timestamp(text: str) -> int:
 
 
 def format_timestamp(since_epoch: int) -> str:
-    """Write a point in time in UTC, without zeros at its end, as Go's RFC3339Nano does."""
-    seconds, rest = divmod(since_epoch, 10**9)
+    """Write a point in time in UTC, without zeros at its end, as Go's RFC3339Nano does.
+
+    What lies outside of the years 1 to 9999, for a daemon can name any time, becomes the first or the last moment.
+    """
+    seconds, rest = divmod(min(max(since_epoch, _FIRST), _LAST), 10**9)
     fraction = f".{rest:09}".rstrip("0").rstrip(".")
-    return f"{_EPOCH + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S}{fraction}Z"
+    return f"{(_EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None).isoformat()}{fraction}Z"
 
 
 def nanoseconds(time: Timestamp | None) -> int | None:

@@ -6,6 +6,7 @@ Source: moby/buildkit:worker/label/label.go, moby/moby:builder/builder-next/work
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -44,8 +45,15 @@ class Worker:
 
     @property
     def host_gateway(self) -> str | None:
-        """The address under which steps reach the daemon's machine, if it is known."""
-        return self.labels.get(_HOST_GATEWAY) or None
+        """The address under which steps reach the daemon's machine, if it is known.
+
+        What is no address is none: it would become a part of the list of hosts that is sent.
+        """
+        said = self.labels.get(_HOST_GATEWAY, "")
+        try:
+            return str(ip_address(said))
+        except ValueError:
+            return None
 
 
 def read_workers(records: Iterable[WorkerRecord]) -> tuple[Worker, ...]:

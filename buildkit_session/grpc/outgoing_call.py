@@ -57,6 +57,11 @@ class OutgoingCall(MessageStream[Response, Request], Generic[Request, Response])
         """Say that no request follows; those that were sent go out before."""
         self._stream.send_end()
 
+    @property
+    def ended(self) -> bool:
+        """Whether the server has ended the call, or the connection is gone; what it sent may be unread yet."""
+        return self._stream.ended or self._stream.failed
+
     async def headers(self) -> Metadata:
         """Wait for the metadata that the server sends before its first message.
 

@@ -92,6 +92,11 @@ class Stream:
         """Whether the peer has ended its side in the regular way. What it sent may be unread yet."""
         return self._ended
 
+    @property
+    def failed(self) -> bool:
+        """Whether it was reset, by either side, or its connection has ended."""
+        return self._error is not None
+
     async def wait_for_response(self) -> Headers:
         """Wait for the header fields of the response to a stream that this side has opened.
 

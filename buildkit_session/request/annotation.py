@@ -10,9 +10,10 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from buildkit_session.arguments import texts
 from buildkit_session.errors import InputError
 from buildkit_session.request import platforms
+from buildkit_session.request.arguments import texts
+from buildkit_session.wording import a_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +53,7 @@ def _split(text: str) -> tuple[str, str]:
 
 def _require_text(where: object, value: object) -> str:
     if not isinstance(value, str):
-        raise InputError(f"annotations: the value of {where!r} must be a text, not a {type(value).__name__}")
+        raise InputError(f"annotations: the value of {where!r} must be a text, not {a_type(value)}")
     return value
 
 

@@ -69,7 +69,7 @@ def for_frontend(
         if wanted:
             raise UnsupportedError(
                 f"attestations ({', '.join(wanted)}) are not supported by this daemon and image store; "
-                "use another builder, turn on the containerd image store, or leave them away"
+                "use another builder, turn on the containerd image store, or leave them out"
             )
         return {}
     if _PROVENANCE not in attestations and not read_boolean(environ, NO_DEFAULT_ATTESTATIONS):

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
-from buildkit_session import arguments
 from buildkit_session.errors import InputError
+from buildkit_session.request import arguments
 from buildkit_session.request.outputs import arrange, read_outputs
 from buildkit_session.truth import TRUE
+from buildkit_session.wording import a_type
 
 if TYPE_CHECKING:
     import os
@@ -239,7 +240,7 @@ class BuildRequest:
 
 def _text(name: str, value: object) -> str:
     if value is not None and not isinstance(value, str):
-        raise InputError(f"{name} must be a text, not a {type(value).__name__}")
+        raise InputError(f"{name} must be a text, not {a_type(value)}")
     return value or ""
 
 

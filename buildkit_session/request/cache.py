@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from buildkit_session.errors import InputError
 from buildkit_session.request.environment import is_on
 from buildkit_session.request.fields import read_fields, split_pair
+from buildkit_session.wording import a_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -111,7 +112,7 @@ def _several(name: str, given: object) -> Iterable[CacheLike]:
     if isinstance(given, str | CacheEntry | Mapping):
         return (given,)
     if not isinstance(given, list | tuple):
-        raise InputError(f"{name} must be a list of cache entries, not a {type(given).__name__}")
+        raise InputError(f"{name} must be a list of cache entries, not {a_type(given)}")
     return given
 
 
@@ -121,7 +122,7 @@ def _parse(given: CacheLike) -> list[CacheEntry]:
     if isinstance(given, Mapping):
         return [_entry(list(given.items()))]
     if not isinstance(given, str):
-        raise InputError(f"a cache entry must be a text, a mapping or a CacheEntry, not a {type(given).__name__}")
+        raise InputError(f"a cache entry must be a text, a mapping or a CacheEntry, not {a_type(given)}")
     if not given:
         return []
     fields = read_fields(given, _WHAT)

@@ -11,6 +11,7 @@ from buildkit_session.engine.subrequest import Call
 from buildkit_session.errors import InputError
 from buildkit_session.request.fields import read_fields
 from buildkit_session.truth import FALSE, TRUE
+from buildkit_session.wording import a_type
 
 __all__ = ["parse", "read_call"]
 
@@ -27,7 +28,7 @@ def read_call(given: object) -> Call | None:
     if isinstance(given, Call):
         return given
     if not isinstance(given, str):
-        raise InputError(f"call must be a text such as check, not a {type(given).__name__}")
+        raise InputError(f"call must be a text such as check, not {a_type(given)}")
     return parse(given)
 
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from buildkit_session.errors import InputError
 from buildkit_session.request.fields import read_fields
+from buildkit_session.wording import a_type
 
 __all__ = ["HOST_GATEWAY", "ExtraHost", "parse", "read_extra_hosts", "split_flag"]
 
@@ -62,7 +63,7 @@ def read_extra_hosts(given: object) -> tuple[ExtraHost, ...]:
         return tuple(_host(name, addresses, f"{name}={addresses}") for name, addresses in given.items())
     several = (given,) if isinstance(given, str | ExtraHost) else given
     if not isinstance(several, Iterable):
-        raise InputError(f"add_hosts must be a list of texts such as name=10.0.0.1, not a {type(given).__name__}")
+        raise InputError(f"add_hosts must be a list of texts such as name=10.0.0.1, not {a_type(given)}")
     return tuple(host if isinstance(host, ExtraHost) else parse(host) for host in several)
 
 
@@ -73,7 +74,7 @@ def parse(text: object) -> ExtraHost:
         InputError: it is something else.
     """
     if not isinstance(text, str):
-        raise InputError(f"a host must be a text such as name=10.0.0.1, not a {type(text).__name__}")
+        raise InputError(f"a host must be a text such as name=10.0.0.1, not {a_type(text)}")
     name, separator, addresses = text.partition("=" if "=" in text else ":")
     return _host(name if separator else "", addresses, text)
 

@@ -126,7 +126,7 @@ class DockerOutput:
         if not self.tar:
             _require_directory("docker", self.dest, self.max_bytes)
         elif self.dest is not None and self.context is not None:
-            raise InputError("context is the Engine that loads the image; an archive has none, leave it or dest away")
+            raise InputError("context is the Engine that loads the image; an archive has none, leave it or dest out")
 
     @property
     def loads(self) -> bool:

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from buildkit_session.errors import InputError
+from buildkit_session.request.reference import DIGEST, HOST, PATH, TAG
 from buildkit_session.request.remote_context import GitSource, HttpSource, parse_remote
+from buildkit_session.wording import a_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,14 +39,8 @@ _IMAGE: Final = "docker-image://"
 _LAYOUT: Final = "oci-layout://"
 _TARGET: Final = "target:"
 _DEFAULT_TAG: Final = "latest"
-# A name is an image reference. Source: distribution/reference:regexp.go.
-_PART: Final = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
-_LABEL: Final = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
-_NAME: Final = re.compile(
-    rf"(?:(?P<host>(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?)/)?(?P<path>{_PART}(?:/{_PART})*)"
-    r"(?P<tag>:[\w][\w.-]{0,127})?(?P<digest>@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,})?",
-    re.ASCII,
-)
+# A name is an image reference.
+_NAME: Final = re.compile(rf"(?:(?P<host>{HOST})/)?(?P<path>{PATH})(?P<tag>{TAG})?(?P<digest>{DIGEST})?", re.ASCII)
 _DOCKER_HOSTS: Final = frozenset({"docker.io", "index.docker.io"})
 _IDENTIFIER: Final = re.compile(r"[a-f0-9]{64}")
 # The names that the frontend itself gives to the directories of a build.
@@ -131,7 +127,7 @@ def read_named_contexts(given: object) -> dict[str, NamedContext]:
         return {normalise_name(name): parse_value(value) for name, value in given.items()}
     texts = (given,) if isinstance(given, str) else given
     if not isinstance(texts, list | tuple):
-        raise InputError(f"build_contexts must be a mapping such as {{'lib': '../lib'}}, not a {type(given).__name__}")
+        raise InputError(f"build_contexts must be a mapping such as {{'lib': '../lib'}}, not {a_type(given)}")
     return dict(parse(text) for text in texts if text)
 
 
@@ -149,7 +145,7 @@ def parse(text: object) -> tuple[str, NamedContext]:
         InputError: it has no ``=``, or a name that is no image reference.
     """
     if not isinstance(text, str):
-        raise InputError(f"a build context must be a text such as lib=../lib, not a {type(text).__name__}")
+        raise InputError(f"a build context must be a text such as lib=../lib, not {a_type(text)}")
     name, separator, value = text.partition("=")
     if not separator:
         raise InputError(f"invalid context value: {text}, expected key=value")

@@ -14,6 +14,7 @@ from buildkit_session.errors import InputError, UnsupportedError
 from buildkit_session.output import DockerOutput, ImageOutput, ListingOutput, LocalOutput, OciOutput, Output, TarOutput
 from buildkit_session.request.environment import NO_DEFAULT_LOAD, is_on
 from buildkit_session.truth import TRUE
+from buildkit_session.wording import a_type
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +54,7 @@ def read_outputs(given: OutputLike | Iterable[OutputLike]) -> tuple[Output, ...]
     """
     several = (given,) if isinstance(given, str | Mapping | Output) else given
     if not isinstance(several, Iterable):
-        raise InputError(f"outputs must be a list of outputs or texts, not a {type(given).__name__}")
+        raise InputError(f"outputs must be a list of outputs or texts, not {a_type(given)}")
     chosen = tuple(_read(one) for one in several if one != "")
     require_one_stdout(chosen)
     return chosen
@@ -186,7 +187,9 @@ def for_engine_build(outputs: Iterable[Output]) -> tuple[EngineOutput, ...]:
 
 def _for_engine_build(out: Output) -> EngineOutput:
     if pushes(out):
-        raise UnsupportedError("pushing the image is not supported yet; build it, then push it with the Engine")
+        raise UnsupportedError(
+            "pushing the image is not supported on this API of the Engine; build it, then push it with docker"
+        )
     if isinstance(out, EngineOutput):
         return out
     if isinstance(out, DockerOutput) and out.loads and out.context is None:
@@ -199,9 +202,7 @@ def _read(given: object) -> Output:
     if isinstance(given, str | Mapping):
         return output.parse(given)
     if not isinstance(given, _CLASSES):
-        raise InputError(
-            f"an output must be a text or a value of buildkit_session.output, not a {type(given).__name__}"
-        )
+        raise InputError(f"an output must be a text or a value of buildkit_session.output, not {a_type(given)}")
     chosen: Output = given
     return chosen
 

@@ -21,9 +21,10 @@ from inspect import isawaitable, iscoroutinefunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from buildkit_session.arguments import texts
 from buildkit_session.errors import InputError, SessionError
+from buildkit_session.request.arguments import texts
 from buildkit_session.request.fields import read_fields
+from buildkit_session.wording import a_type
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -239,7 +240,7 @@ def value(content: bytes | str) -> ValueSecret:
     if isinstance(content, str):
         return ValueSecret(content.encode())
     if not isinstance(content, bytes | bytearray | memoryview):
-        raise InputError(f"the value of a secret must be bytes or a text, not a {type(content).__name__}")
+        raise InputError(f"the value of a secret must be bytes or a text, not {a_type(content)}")
     return ValueSecret(bytes(content))
 
 
@@ -250,7 +251,7 @@ def call(function: Callable[[], Found | Awaitable[Found]]) -> CallSecret:
         InputError: it cannot be called.
     """
     if not callable(function):
-        raise InputError(f"secret.call() takes a function, not a {type(function).__name__}")
+        raise InputError(f"secret.call() takes a function, not {a_type(function)}")
     return CallSecret(function)
 
 
@@ -296,8 +297,7 @@ def read_secrets(given: object) -> dict[str, Secret]:
     for name, source in given.items():
         if not isinstance(source, Secret):  # the value is not shown: it may be the secret itself
             raise InputError(
-                f"secrets: the value of {name!r} is a {type(source).__name__}; "
-                "use bk.secret.value(), env(), file() or call()"
+                f"secrets: the value of {name!r} is {a_type(source)}; use bk.secret.value(), env(), file() or call()"
             )
     return dict(given)
 

@@ -13,6 +13,7 @@ from typing import Final
 from buildkit_session.errors import InputError
 from buildkit_session.grpc.wirecheck import check_wire
 from buildkit_session.messages.moby.buildkit.v1.sourcepolicy import Policy
+from buildkit_session.wording import a_type
 
 __all__ = ["read_source_policy"]
 
@@ -31,7 +32,7 @@ def read_source_policy(given: object) -> Policy:
     if isinstance(given, Mapping):
         return _from_mapping(given, "the source policy")
     if not isinstance(given, str | os.PathLike):
-        raise InputError(f"a source policy must be a mapping such as {_HOW}, or a path, not a {type(given).__name__}")
+        raise InputError(f"a source policy must be a mapping such as {_HOW}, or a path, not {a_type(given)}")
     path = Path(given)
     try:
         with path.open("rb") as file:

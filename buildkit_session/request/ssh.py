@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from buildkit_session.arguments import texts
 from buildkit_session.errors import InputError
+from buildkit_session.request.arguments import texts
+from buildkit_session.wording import a_type
 
 __all__ = ["DEFAULT_ID", "SshAgent", "SshKeys", "SshSource", "agent", "keys", "parse", "read_agents"]
 
@@ -150,7 +151,7 @@ def _read(name: str, value: object) -> SshSource:
     if isinstance(value, SshAgent | SshKeys):
         return value
     if not isinstance(value, str):
-        raise InputError(f"ssh: the value of {name!r} is a {type(value).__name__}; use bk.ssh.agent() or keys()")
+        raise InputError(f"ssh: the value of {name!r} is {a_type(value)}; use bk.ssh.agent() or keys()")
     return parse(f"{name}={value}")[1]
 
 

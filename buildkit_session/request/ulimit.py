@@ -11,6 +11,7 @@ from typing import Final
 
 from buildkit_session.engine.build_params import Ulimit
 from buildkit_session.errors import InputError
+from buildkit_session.wording import a_type
 
 __all__ = ["Ulimit", "parse", "read_ulimits"]
 
@@ -39,7 +40,7 @@ def read_ulimits(given: object) -> tuple[Ulimit, ...]:
     else:
         several = (given,) if isinstance(given, str | Ulimit) else given
         if not isinstance(several, Iterable):
-            raise InputError(f"ulimits must be a list of texts such as nofile=1024, not a {type(given).__name__}")
+            raise InputError(f"ulimits must be a list of texts such as nofile=1024, not {a_type(given)}")
         limits = [_checked(one) if isinstance(one, Ulimit) else parse(one) for one in several]
     return tuple(limit for _, limit in sorted({limit.name: limit for limit in limits}.items()))
 
@@ -51,7 +52,7 @@ def parse(text: object) -> Ulimit:
         InputError: it is something else, or the soft limit is above the hard one.
     """
     if not isinstance(text, str):
-        raise InputError(f"a ulimit must be a text such as nofile=1024:2048, not a {type(text).__name__}")
+        raise InputError(f"a ulimit must be a text such as nofile=1024:2048, not {a_type(text)}")
     name, separator, limits = text.partition("=")
     if not separator:
         raise InputError(f"invalid ulimit argument: {text}; use NAME=SOFT[:HARD], such as nofile=1024:2048")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["HUB", "CredentialSource", "Credentials", "FirstOf", "StaticCredentials", "registry_host"]
+__all__ = ["HUB", "CredentialSource", "Credentials", "StaticCredentials", "registry_host"]
 
 HUB: Final = "registry-1.docker.io"
 """What the daemon asks for where people say Docker Hub."""
@@ -77,20 +77,6 @@ class StaticCredentials:
     async def find(self, host: str, /) -> Credentials | None:
         """See :class:`CredentialSource`."""
         return self._credentials.get(host)
-
-
-class FirstOf:
-    """Asks several sources in turn."""
-
-    def __init__(self, *sources: CredentialSource) -> None:
-        self._sources = sources
-
-    async def find(self, host: str, /) -> Credentials | None:
-        """See :class:`CredentialSource`. A source that fails ends the search."""
-        for source in self._sources:
-            if (found := await source.find(host)) is not None:
-                return found
-        return None
 
 
 def registry_host(name: str) -> str:

@@ -10,18 +10,19 @@ Source: docker/cli:cli/config/configfile/file.go, cli/config/credentials/file_st
 from __future__ import annotations
 
 import binascii
-import json
 import os
 import shutil
 import sys
 import time
 from base64 import b64decode
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 import anyio
 from anyio import to_thread
 
 from buildkit_session.docker_directory import docker_directory
+from buildkit_session.docker_settings import Settings
 from buildkit_session.errors import InputError
 from buildkit_session.services.credentials import HUB, Credentials
 
@@ -39,8 +40,6 @@ REMEMBERED: Final = 290.0
 
 Source: docker/buildx via moby/buildkit:session/auth/authprovider/authconfig.go.
 """
-
-_Table: TypeAlias = "dict[str, Any]"
 
 
 class DockerConfig:
@@ -73,26 +72,26 @@ class DockerConfig:
         key = HUB_KEY if host == HUB else host
         if (found := self._from_variable(key)) is not None:
             return found
-        config = await to_thread.run_sync(_read, self._file)
+        config = await to_thread.run_sync(partial(Settings.read, self._file, missing_ok=True))
         helper = await to_thread.run_sync(self._helper, config, key)
         # What a helper does not have is not looked for in the file: it may have been logged out of.
-        return await self._ask(helper, key) if helper else _from_file(config, key, str(self._file))
+        return await self._ask(helper, key) if helper else _from_file(config, key)
 
     def _from_variable(self, key: str) -> Credentials | None:
         text = self._environ.get("DOCKER_AUTH_CONFIG")
         if not text:
             return None
-        entry = _table(_parse(text, "DOCKER_AUTH_CONFIG"), "auths", "DOCKER_AUTH_CONFIG").get(key)
-        return None if entry is None else _credentials(entry, f"{key} in DOCKER_AUTH_CONFIG")
+        auths = Settings.parse(text, "DOCKER_AUTH_CONFIG").table("auths")
+        return None if auths.entries.get(key) is None else _credentials(auths, key)
 
-    def _helper(self, config: _Table, key: str) -> str:
+    def _helper(self, config: Settings, key: str) -> str:
         """The suffix of the helper that keeps the credentials of ``key``; empty for the file itself."""
-        helpers = _table(config, "credHelpers", str(self._file))
-        if key in helpers:
-            return _text(helpers, key, str(self._file))
-        if store := _text(config, "credsStore", str(self._file)):
+        helpers = config.table("credHelpers")
+        if key in helpers.entries:
+            return helpers.text(key)
+        if store := config.text("credsStore"):
             return store
-        return "" if helpers or _table(config, "auths", str(self._file)) else self._usual_helper()
+        return "" if helpers.entries or config.table("auths").entries else self._usual_helper()
 
     def _usual_helper(self) -> str:
         """The one that docker would choose on this machine, if it is installed."""
@@ -115,47 +114,27 @@ class DockerConfig:
             return found
 
 
-def _read(file: Path) -> _Table:
-    try:
-        return _parse(file.read_bytes(), str(file))
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}") from error
-
-
-def _parse(text: str | bytes, source: str) -> _Table:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        raise InputError(f"{source} is not JSON") from None  # the decoder's own error holds all of it
-    except RecursionError:
-        raise InputError(f"{source} is nested too deeply") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{source} does not hold a JSON object")
-    return value
-
-
-def _from_file(config: _Table, key: str, source: str) -> Credentials | None:
+def _from_file(config: Settings, key: str) -> Credentials | None:
     """Find the entry under ``key``, or under a URL of that host."""
-    auths = _table(config, "auths", source)
-    found = key if key in auths else next((name for name in auths if _host(name) == key), None)
-    return None if found is None else _credentials(auths[found], f"{found} in {source}")
+    auths = config.table("auths")
+    found = key if key in auths.entries else next((name for name in auths.entries if _host(name) == key), None)
+    return None if found is None else _credentials(auths, found)
 
 
 def _host(url: str) -> str:
     return url.removeprefix("https://").removeprefix("http://").partition("/")[0]
 
 
-def _credentials(entry: object, source: str) -> Credentials | None:
-    if not isinstance(entry, dict):
+def _credentials(auths: Settings, key: str) -> Credentials | None:
+    fields = auths.entries[key]
+    source = f"{key} in {auths.source}"
+    if not isinstance(fields, dict):
         raise InputError(f"the entry of {source} is no object: run 'docker login' again")
-    username, password = _text(entry, "username", source), _text(entry, "password", source)
-    if auth := _text(entry, "auth", source):
+    entry = Settings(source, fields)
+    username, password = entry.text("username"), entry.text("password")
+    if auth := entry.text("auth"):
         username, password = _decoded(auth, source)
-    found = Credentials(
-        username, password, _text(entry, "identitytoken", source), _text(entry, "registrytoken", source)
-    )
+    found = Credentials(username, password, entry.text("identitytoken"), entry.text("registrytoken"))
     return found if found != Credentials(username) else None
 
 
@@ -170,24 +149,3 @@ def _decoded(auth: str, source: str) -> tuple[str, str]:
     if not username or not colon:
         raise InputError(f"the 'auth' of {source} is malformed: run 'docker login' again")
     return username, password.strip("\0")
-
-
-def _get(table: _Table, name: str) -> Any:
-    """The value of a key, which matches in any case, as in Go's decoder."""
-    if name in table:
-        return table[name]
-    return next((value for key, value in table.items() if key.lower() == name.lower()), None)
-
-
-def _text(table: _Table, name: str, source: str) -> str:
-    value = _get(table, name)
-    if value is not None and not isinstance(value, str):
-        raise InputError(f"{name!r} of {source} is no text")
-    return value or ""
-
-
-def _table(table: _Table, name: str, source: str) -> _Table:
-    value = _get(table, name)
-    if value is not None and not isinstance(value, dict):
-        raise InputError(f"{name!r} of {source} is no object")
-    return value or {}

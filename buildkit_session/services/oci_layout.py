@@ -106,7 +106,11 @@ class OciLayout:
             self.directory.mkdir(parents=True, exist_ok=True)
             with self._root() as root_fd:
                 name = hashlib.sha256(ref.encode()).hexdigest()
-                directory_fd = _make_directories(root_fd, "ingest", name)
+                try:
+                    directory_fd = _make_directories(root_fd, "ingest", name)
+                except FileNotFoundError:
+                    # Whoever was at it has finished between two of the steps here, and put its directory away.
+                    raise RefLockedError from None
             try:
                 return Ingest(self, name, directory_fd, ref)
             except BaseException:

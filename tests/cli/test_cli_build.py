@@ -150,7 +150,7 @@ def test_a_failed_step_is_shown_in_quiet_too(daemon: Daemon, context: Path) -> N
         (["-f", "missing", "."], "failed to read dockerfile: open missing: "),
         (["-o", "Dockerfile", "."], "destination directory Dockerfile is a file"),
         (["-o", "-", "-o", "-", "."], "multiple outputs configured to write to stdout"),
-        (["--platform", "linux/amd64,linux/arm64", "."], "a build for several platforms needs"),
+        (["--platform", "linux/amd64,linux/arm64", "."], "Multi-platform build is not supported"),
         (["--target", "missing", "."], "missing"),
     ],
 )

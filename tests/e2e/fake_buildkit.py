@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from buildkit_session.grpc.incoming_call import IncomingCall as Call
+    from buildkit_session.grpc.incoming_call import IncomingCall
 
-    Script: TypeAlias = Callable[[Call[bytes, bytes]], Awaitable[None]]
+    Script: TypeAlias = Callable[[IncomingCall[bytes, bytes]], Awaitable[None]]
     Kind: TypeAlias = Literal["direct", "hijack"]
 
 __all__ = ["KINDS", "FakeBuildkit", "answering", "fake_buildkit", "silent"]
@@ -65,7 +65,7 @@ _SWITCHING: Final = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: h
 def answering(*messages: bytes) -> Script:
     """A method with these answers, and then success."""
 
-    async def script(call: Call[bytes, bytes]) -> None:
+    async def script(call: IncomingCall[bytes, bytes]) -> None:
         await call.recv()
         for message in messages:
             await call.send(message)
@@ -73,7 +73,7 @@ def answering(*messages: bytes) -> Script:
     return script
 
 
-async def silent(call: Call[bytes, bytes]) -> None:
+async def silent(call: IncomingCall[bytes, bytes]) -> None:
     """A method that never answers."""
     await anyio.sleep_forever()
 
@@ -115,7 +115,7 @@ class FakeBuildkit:
         return await self._receive.receive()
 
     def _noted(self, name: str, script: Script) -> Script:
-        async def noted(call: Call[bytes, bytes]) -> None:
+        async def noted(call: IncomingCall[bytes, bytes]) -> None:
             self.asked.append(name)
             self.running.append(name)
             try:
@@ -125,7 +125,7 @@ class FakeBuildkit:
 
         return noted
 
-    async def _tunnel(self, call: Call[BytesMessage, BytesMessage]) -> None:
+    async def _tunnel(self, call: IncomingCall[BytesMessage, BytesMessage]) -> None:
         ours, theirs = socket.socketpair()
         await self._adopt(ours)
         reader, writer = await asyncio.open_unix_connection(sock=theirs)

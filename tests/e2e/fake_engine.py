@@ -1,14 +1,15 @@
 """An Engine as a script, for what no real one can be made to do: dying at a given step, lying, flooding.
 
-It listens on a unix or a TCP socket, answers ``/_ping`` and ``/build/cancel`` by itself, and gives the two connections
-of a build to the test's script, a coroutine that says in order what this daemon does:
+It listens on a unix or a TCP socket, answers ``/_ping`` and ``/build/cancel`` by itself, and gives a build and its
+session to the test's script, a coroutine that says in order what this daemon does. The build comes through BuildKit's
+own API, or as ``POST /build`` from an Engine that has no such API; one script can do for both:
 
 .. code-block:: python
 
     async def script(engine: FakeEngine) -> None:
         session = await engine.session()            # POST /session, answered with 101; an h2 client from then on
-        answer = await engine.build()               # POST /build, its head answered
-        await answer.send({"stream": "hello"})
+        answer = await engine.build()               # Solve and Status, or POST /build with its head answered
+        await answer.trace(StatusResponse(...))
         await answer.end()
 
     async with fake_engine(script) as engine, bk.connect(engine.address) as client: ...
@@ -24,13 +25,13 @@ import base64
 import json
 import math
 import socket
-import struct
 import tempfile
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+from fake_control import ControlPeer, HungUp, Solve, half_closed, reset, shut
 from scripted_peer import Answer, Peer, grpc_message, request
 
 from buildkit_session.messages.fsutil.types import Packet, PacketPacketType, Stat
@@ -42,7 +43,22 @@ if TYPE_CHECKING:
 
     Script = Callable[["FakeEngine"], Awaitable[None]]
 
-__all__ = ["CHUNKED", "FILE_SEND", "FILE_SYNC", "FakeEngine", "Http", "HungUp", "SessionPeer", "entry", "fake_engine"]
+__all__ = [
+    "FILE_SEND",
+    "FILE_SYNC",
+    "WAYS",
+    "ControlPeer",
+    "FakeEngine",
+    "Http",
+    "HungUp",
+    "Post",
+    "SessionPeer",
+    "Solve",
+    "entry",
+    "fake_engine",
+]
+
+WAYS = ["hijack", "build"]
 
 FILE_SYNC = b"/moby.filesync.v1.FileSync/DiffCopy"
 FILE_SEND = b"/moby.filesync.v1.FileSend/DiffCopy"
@@ -50,11 +66,8 @@ FILE_SEND = b"/moby.filesync.v1.FileSend/DiffCopy"
 SWITCHING = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
 PING = b"HTTP/1.1 200 OK\r\nApi-Version: 1.51\r\nBuilder-Version: 2\r\nOstype: linux\r\nContent-Length: 0\r\n\r\n"
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-
-class HungUp(Exception):
-    """The client has closed the connection that the script waits on."""
 
 
 class Http:
@@ -68,36 +81,46 @@ class Http:
         """Write raw bytes."""
         await asyncio.get_running_loop().sock_sendall(self.sock, data)
 
-    async def send(self, *entries: object) -> None:
-        """Send JSON values, each in a chunk and on a line of its own."""
-        for entry in entries:
-            await self.send_raw(json.dumps(entry).encode() + b"\r\n")
+    def close(self) -> None:
+        shut(self.sock)
 
-    async def send_raw(self, data: bytes) -> None:
-        """Send one chunk."""
-        await self.write(b"%x\r\n%b\r\n" % (len(data), data))
+    def reset(self) -> None:
+        reset(self.sock)
+
+    def half_close(self) -> None:
+        half_closed(self.sock)
+
+
+class Post(Http):
+    """One build: its ``POST /build``."""
+
+    async def begin(self) -> None:
+        """Begin to tell of it."""
+        await self.write(CHUNKED)
 
     async def trace(self, status: StatusResponse) -> None:
         """Send progress."""
         await self.send({"id": "moby.buildkit.trace", "aux": base64.b64encode(bytes(status)).decode()})
 
+    async def send(self, entry: object) -> None:
+        """Send a JSON value, in a chunk and on a line of its own."""
+        await self.send_raw(json.dumps(entry).encode() + b"\r\n")
+
+    async def send_raw(self, data: bytes) -> None:
+        """Send one chunk."""
+        await self.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+    async def fail(self, text: str) -> None:
+        """Say how it failed."""
+        await self.send({"errorDetail": {"message": text}, "error": text})
+
+    async def image(self, digest: str) -> None:
+        """Name the image that was made."""
+        await self.send({"id": "moby.image.id", "aux": {"ID": digest}})
+
     async def end(self) -> None:
-        """End the answer as a build that succeeded does."""
+        """End the answer as a build that succeeded does, unless it has said that it failed."""
         await self.write(b"0\r\n\r\n")
-
-    def close(self) -> None:
-        """Say nothing more and hear nothing more; a pending read of the script ends too."""
-        with suppress(OSError):
-            self.sock.shutdown(socket.SHUT_RDWR)
-
-    def reset(self) -> None:
-        """Close so that the client sees a reset; TCP only. A pending read of the script waits for its end."""
-        asyncio.get_running_loop().remove_reader(self.sock)
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.sock.close()
-
-    def half_close(self) -> None:
-        self.sock.shutdown(socket.SHUT_WR)
 
 
 class SessionPeer(Peer):
@@ -195,24 +218,46 @@ class FakeEngine:
 
     Attributes:
         address: for ``connect``.
+        way: how a client reaches it, if it does not choose: ``hijack``, or ``build`` when it has no ``/grpc``.
         cancelled: heads of the requests to ``/build/cancel``.
         pings: answers ``/_ping`` while true; silent otherwise.
+        links: the connections to the Control API, in order.
+        workers: whether the Control API answers.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, way: str) -> None:
         self.address = address
+        self.way = way
         self.cancelled: list[bytes] = []
         self.pings = True
+        self.links: list[ControlPeer] = []
+        self.workers = True
         self._sockets: list[socket.socket] = []
-        self._asked = {path: anyio.create_memory_object_stream[Http](math.inf) for path in ("session", "build")}
+        self._sessions = anyio.create_memory_object_stream[Http](math.inf)
+        self._builds = anyio.create_memory_object_stream["Post | Solve"](math.inf)
+        self._solves: list[Solve] = []
 
-    async def asked(self, path: str) -> Http:
-        """Wait for a request to ``session`` or ``build`` and return its connection, unanswered."""
-        return await self._asked[path][1].receive()
+    @property
+    def link(self) -> ControlPeer | None:
+        """The newest connection to the Control API; the first only found out what there is."""
+        return self.links[-1] if self.links else None
+
+    @property
+    def cancellations(self) -> int:
+        """How many builds the client has cancelled."""
+        return len(self.cancelled) + sum(solve.cancelled for solve in self._solves)
+
+    async def asked_session(self) -> Http:
+        """Wait for a request to ``/session`` and return its connection, unanswered."""
+        return await self._sessions[1].receive()
+
+    async def asked_build(self) -> Post | Solve:
+        """Wait for a build and return it, unanswered."""
+        return await self._builds[1].receive()
 
     async def session(self) -> SessionPeer:
         """Wait for a session and take it up."""
-        return await self.take_up(await self.asked("session"))
+        return await self.take_up(await self.asked_session())
 
     async def take_up(self, http: Http) -> SessionPeer:
         """Answer 101 and begin HTTP/2."""
@@ -224,11 +269,11 @@ class FakeEngine:
         await peer.ping()
         return peer
 
-    async def build(self) -> Http:
-        """Wait for a build and answer the head."""
-        http = await self.asked("build")
-        await http.write(CHUNKED)
-        return http
+    async def build(self) -> Post | Solve:
+        """Wait for a build and begin to tell of it."""
+        asked = await self.asked_build()
+        await asked.begin()
+        return asked
 
     # -- inside --
 
@@ -244,9 +289,8 @@ class FakeEngine:
     def close(self) -> None:
         for sock in self._sockets:
             sock.close()
-        for sender, receiver in self._asked.values():
-            sender.close()
-            receiver.close()
+        for stream in (*self._sessions, *self._builds):
+            stream.close()
 
     async def _take(self, sock: socket.socket) -> None:
         head = await _read_head(sock)
@@ -257,8 +301,26 @@ class FakeEngine:
         elif path.endswith(b"/_ping"):
             if self.pings:
                 await asyncio.get_running_loop().sock_sendall(sock, PING)
+        elif path.endswith(b"/grpc"):
+            await self._take_link(sock)
+        elif path.endswith(b"/build"):
+            self._builds[0].send_nowait(Post(sock, head))
         else:
-            self._asked[path.rpartition(b"/")[2].decode()][0].send_nowait(Http(sock, head))
+            self._sessions[0].send_nowait(Http(sock, head))
+
+    async def _take_link(self, sock: socket.socket) -> None:
+        if self.way == "build":
+            await asyncio.get_running_loop().sock_sendall(sock, NOT_FOUND)
+            return
+        await asyncio.get_running_loop().sock_sendall(sock, SWITCHING)
+        self.links.append(peer := ControlPeer(sock))
+        peer.answers = self.workers
+        self._tasks.start_soon(_quietly, peer.run)
+        await peer.serve(self._take_solve)
+
+    def _take_solve(self, solve: Solve) -> None:
+        self._solves.append(solve)
+        self._builds[0].send_nowait(solve)
 
 
 async def _quietly(function: Callable[..., Awaitable[None]], *args: object) -> None:
@@ -277,15 +339,22 @@ async def _read_head(sock: socket.socket) -> bytes:
 
 
 @asynccontextmanager
-async def fake_engine(script: Script, *, tcp: bool = False) -> AsyncIterator[FakeEngine]:
-    """Run an Engine by a script until the block is left."""
+async def fake_engine(script: Script, *, way: str = "hijack", tcp: bool = False) -> AsyncIterator[FakeEngine]:
+    """Run an Engine by a script until the block is left.
+
+    Args:
+        script: what it does.
+        way: ``hijack``, or ``build`` for one without BuildKit's own API.
+        tcp: listen on a TCP port in place of a socket in the file system.
+    """
     with tempfile.TemporaryDirectory(prefix="bks-") as folder:
         path = Path(folder) / "engine.sock"
         with socket.socket(socket.AF_INET if tcp else socket.AF_UNIX) as listener:
             listener.bind(("127.0.0.1", 0) if tcp else str(path))
             listener.listen()
             listener.setblocking(False)
-            engine = FakeEngine(f"tcp://127.0.0.1:{listener.getsockname()[1]}" if tcp else f"unix://{path}")
+            address = f"tcp://127.0.0.1:{listener.getsockname()[1]}" if tcp else f"unix://{path}"
+            engine = FakeEngine(address, way)
             try:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(engine.run, listener, script)

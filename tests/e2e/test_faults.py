@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import random
+import re
 import shutil
 import signal
 import socket
@@ -17,13 +18,27 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 import pytest
-from fake_engine import CHUNKED, FILE_SEND, FILE_SYNC, FakeEngine, Http, SessionPeer, entry, fake_engine
+from fake_buildkit import fake_buildkit, silent
+from fake_engine import (
+    FILE_SEND,
+    FILE_SYNC,
+    WAYS,
+    ControlPeer,
+    FakeEngine,
+    Http,
+    Post,
+    SessionPeer,
+    Solve,
+    entry,
+    fake_engine,
+)
 from leftovers import nothing_left
 from scripted_peer import grpc_message
+from scripted_server import data, message
 from tricky_cases import tricky
 
 import buildkit_session as bk
-from buildkit_session import client as client_module
+from buildkit_session import build as build_module
 from buildkit_session.client import Client
 from buildkit_session.engine import daemon as daemon_module
 from buildkit_session.engine import hijack as hijack_module
@@ -44,6 +59,7 @@ pytestmark = pytest.mark.anyio
 
 BIG = 8 * 1024 * 1024  # bytes; more than the windows and socket buffers of a session hold
 GONE = (bk.ConnectionClosed, bk.EngineError)
+IMAGE = f"sha256:{1:064x}"
 EXPORTER = b"buildkit-attachable-exporter-id"
 
 
@@ -63,6 +79,12 @@ async def whole_build(folder: Path) -> None:
     assert {path.name: path.read_bytes() for path in out.iterdir()} == {"hello": b"world", "empty": b""}
 
 
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest) -> str:
+    """How the client asks for its builds."""
+    return str(request.param)
+
+
 @pytest.fixture
 def context(tmp_path: Path) -> Path:
     root = tmp_path / "context"
@@ -75,6 +97,7 @@ def context(tmp_path: Path) -> Path:
 
 # -- an Engine that goes away at each step ----------------------------------------------------------------------------
 
+Asked = Post | Solve | ControlPeer | None
 STARTED = Vertex(digest="sha256:1", name="[1/1] RUN true", started=Timestamp(seconds=1))
 STEPS = ["upgrade", "switched", "asked", "answered", "upload", "run", "export", "fin"]
 
@@ -92,18 +115,18 @@ class Mortal:
 
     def __init__(self, until: str, *, tar: bool) -> None:
         self.session: Http | None = None
-        self.build: Http | None = None
+        self.build: Asked = None
         self._until = until
         self._tar = tar
 
     async def live(self, engine: FakeEngine) -> None:
-        self.session = await engine.asked("session")
+        self.session = await engine.asked_session()
         self._reach("upgrade")
         peer = await engine.take_up(self.session)
         self._reach("switched")
-        self.build = await engine.asked("build")
+        self.build = await engine.asked_build()
         self._reach("asked")
-        await self.build.write(CHUNKED)
+        await self.build.begin()
         self._reach("answered")
         stream = await peer.file_sync(b"context")
         peer.returns_credit = self._until != "upload"
@@ -143,28 +166,28 @@ async def request_all(peer: SessionPeer, stream: int) -> None:
     await peer.send_packets(stream, *(Packet(type=PacketPacketType.PACKET_REQ, id=n) for n in range(len(names))))
 
 
-def close_both(session: Http, build: Http | None) -> None:
+def close_both(session: Http, build: Asked) -> None:
     session.close()
     if build is not None:
         build.close()
 
 
-def close_session(session: Http, _build: Http | None) -> None:
+def close_session(session: Http, _build: Asked) -> None:
     session.close()
 
 
-def close_build(_session: Http, build: Http | None) -> None:
+def close_build(_session: Http, build: Asked) -> None:
     assert build is not None
     build.close()
 
 
-def reset_both(session: Http, build: Http | None) -> None:
+def reset_both(session: Http, build: Asked) -> None:
     session.reset()
     if build is not None:
         build.reset()
 
 
-def half_close_both(session: Http, build: Http | None) -> None:
+def half_close_both(session: Http, build: Asked) -> None:
     session.half_close()
     if build is not None:
         build.half_close()
@@ -182,8 +205,8 @@ CASES = [
 
 
 @pytest.mark.parametrize(("step", "loss", "tar"), CASES)
-async def test_engine_goes_away(
-    context: Path, tmp_path: Path, step: str, loss: Callable[[Http, Http | None], None], tar: bool
+async def test_engine_goes_away(  # noqa: PLR0917 - pytest passes them by name
+    context: Path, tmp_path: Path, step: str, loss: Callable[[Http, Asked], None], tar: bool, way: str
 ) -> None:
     """The build fails with an error that says so, whichever connection is lost; no half export, nothing left."""
     mortal = Mortal(step, tar=tar)
@@ -192,12 +215,12 @@ async def test_engine_goes_away(
         with suppress(Reached):
             await mortal.live(engine)
         assert mortal.session is not None
-        loss(mortal.session, mortal.build)
+        loss(mortal.session, mortal.build or engine.link)
 
     dest = tmp_path / "dest"
     output = bk.output.tar(dest) if tar else bk.output.local(dest)
     async with nothing_left(tmp_path):
-        async with fake_engine(script, tcp=loss is reset_both) as engine, bk.connect(engine.address) as client:
+        async with fake_engine(script, way=way, tcp=loss is reset_both) as engine, bk.connect(engine.address) as client:
             with pytest.raises(GONE):
                 await client.build(context, outputs=[output])
         await whole_build(tmp_path)
@@ -222,35 +245,63 @@ async def test_silent_ping(tmp_path: Path, context: Path) -> None:
         await whole_build(tmp_path)
 
 
-async def test_silent_upgrade(tmp_path: Path, context: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silent_buildkit(tmp_path: Path, context: Path) -> None:
+    """An Engine whose BuildKit says nothing is left on this way, and it is told why; builds take the other."""
+
     async def script(engine: FakeEngine) -> None:
-        await engine.asked("session")
+        engine.workers = False
+        await engine.session()
+        answer = await engine.build()
+        await answer.end()
+
+    async with nothing_left(tmp_path), fake_engine(script) as engine:
+        daemon = daemon_module.Daemon(find_endpoint(engine.address), patience=0.3)
+        async with Client(daemon) as client:
+            await client.build(context)
+            info = await client.info()
+    assert info.way == "build"
+    assert "no answer in time" in info.refused[0]
+
+
+async def test_silent_buildkitd(tmp_path: Path, context: Path) -> None:
+    """There is no other way to it."""
+    async with nothing_left(tmp_path):
+        async with fake_buildkit({"Control/ListWorkers": silent}, kind="direct") as buildkit:
+            with pytest.raises(bk.EngineUnreachable, match="no answer in time"):
+                async with Client(daemon_module.Daemon(find_endpoint(buildkit.address), patience=0.3)):
+                    pass
+        await whole_build(tmp_path)
+
+
+async def test_silent_upgrade(tmp_path: Path, context: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    async def script(engine: FakeEngine) -> None:
+        await engine.asked_session()
 
     monkeypatch.setattr(hijack_module, "PATIENCE", 0.3)
-    async with nothing_left(tmp_path), fake_engine(script) as engine, bk.connect(engine.address) as client:
+    async with nothing_left(tmp_path), fake_engine(script, way=way) as engine, bk.connect(engine.address) as client:
         with pytest.raises(bk.UpgradeRefused, match="answered nothing"):
             await client.build(context)
 
 
-async def test_a_build_in_silence_can_be_cancelled(tmp_path: Path, context: Path) -> None:
+async def test_a_build_in_silence_can_be_cancelled(tmp_path: Path, context: Path, way: str) -> None:
     """Also while the daemon reads nothing of what it asked for, and while it does not answer the cancellation."""
     asked = anyio.Event()
 
     async def script(engine: FakeEngine) -> None:
         peer = await engine.session()
-        await engine.asked("build")
+        await engine.asked_build()
         peer.returns_credit = False
         await request_all(peer, await peer.file_sync(b"context"))
         peer.stop_reading()
         asked.set()
 
     async with nothing_left(tmp_path):
-        async with fake_engine(script) as engine, bk.connect(engine.address) as client:
+        async with fake_engine(script, way=way) as engine, bk.connect(engine.address) as client:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(client.build, context)
                 await asked.wait()
                 tasks.cancel_scope.cancel()
-            assert len(engine.cancelled) == 1
+            assert engine.cancellations == 1
         await whole_build(tmp_path)
 
 
@@ -324,6 +375,7 @@ async def test_success_is_not_believed(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     export: Callable[[SessionPeer], Awaitable[object]],
+    way: str,
 ) -> None:
     """An answer that says success counts only with a whole export; nothing else is written."""
 
@@ -333,10 +385,10 @@ async def test_success_is_not_believed(
         await export(peer)
         await answer.end()
 
-    monkeypatch.setattr(client_module, "EXPORT_PATIENCE", 0.3)
+    monkeypatch.setattr(build_module, "EXPORT_PATIENCE", 0.3)
     dest = tmp_path / "dest"
     async with nothing_left(tmp_path):
-        async with fake_engine(script) as engine, bk.connect(engine.address) as client:
+        async with fake_engine(script, way=way) as engine, bk.connect(engine.address) as client:
             with pytest.raises((bk.TransferError, bk.RemoteProtocolError)):
                 await client.build(context, outputs=[bk.output.local(dest)])
         if dest.exists():
@@ -363,7 +415,7 @@ async def test_packets_for_a_file(context: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "dest").exists()
 
 
-async def test_export_that_nobody_asked_for(context: Path, tmp_path: Path) -> None:
+async def test_export_that_nobody_asked_for(context: Path, tmp_path: Path, way: str) -> None:
     """An image build serves no export; the attempt is refused and harms nothing."""
     before = sorted(os.walk(tmp_path))
 
@@ -371,11 +423,11 @@ async def test_export_that_nobody_asked_for(context: Path, tmp_path: Path) -> No
         peer = await engine.session()
         answer = await engine.build()
         assert (await peer.call(FILE_SEND, bytes(BytesMessage(data=b"text")))).status == b"12"
-        await answer.send({"id": "moby.image.id", "aux": {"ID": "sha256:1"}})
+        await answer.image(IMAGE)
         await answer.end()
 
-    async with nothing_left(tmp_path), fake_engine(script) as engine, bk.connect(engine.address) as client:
-        assert (await client.build(context)).image_id == "sha256:1"
+    async with nothing_left(tmp_path), fake_engine(script, way=way) as engine, bk.connect(engine.address) as client:
+        assert (await client.build(context)).image_id == IMAGE
     assert sorted(os.walk(tmp_path)) == before
 
 
@@ -397,18 +449,18 @@ async def test_two_exports_of_one_exporter_merge(context: Path, tmp_path: Path) 
     assert {path.name: path.read_bytes() for path in dest.iterdir()} == {"a": b"1", "b": b"2"}
 
 
-async def test_session_lost_after_the_last_word(context: Path, tmp_path: Path) -> None:
+async def test_session_lost_after_the_last_word(context: Path, tmp_path: Path, way: str) -> None:
     """Once the export is confirmed and the answer has ended, a connection that goes away is no failure."""
 
     async def script(engine: FakeEngine) -> None:
-        session = await engine.asked("session")
+        session = await engine.asked_session()
         peer = await engine.take_up(session)
         answer = await engine.build()
         await peer.export_tree({b"a": b"1"})
         await answer.end()
         session.close()
 
-    async with nothing_left(tmp_path), fake_engine(script) as engine, bk.connect(engine.address) as client:
+    async with nothing_left(tmp_path), fake_engine(script, way=way) as engine, bk.connect(engine.address) as client:
         await client.build(context, outputs=[bk.output.local(tmp_path / "dest")])
     assert (tmp_path / "dest" / "a").read_bytes() == b"1"
 
@@ -518,17 +570,55 @@ async def test_answers_that_are_not_progress(context: Path, tmp_path: Path, body
     async def script(engine: FakeEngine) -> None:
         await engine.session()
         answer = await engine.build()
+        assert isinstance(answer, Post)
         await answer.send_raw(body)
         await answer.end()
 
-    async with nothing_left(tmp_path):
-        async with fake_engine(script) as engine, bk.connect(engine.address) as client:
+    await nonsense(script, context, way="build")
+
+
+def fields_of_progress(data: bytes) -> bytes:
+    """A message with one vertex, which is these bytes."""
+    return b"\x0a" + len(data).to_bytes(1, "big") + data
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        lambda stream: message(stream, b"\xff\xff\xff\xff"),
+        lambda stream: message(stream, fields_of_progress(b"\x0a\x7f")),
+        lambda stream: message(stream, fields_of_progress(b"\x1a\x02\xff\xfe")),
+        lambda stream: data(stream, b"\1" + bytes(4)),
+        lambda stream: data(stream, b"\0" + (40 << 20).to_bytes(4, "big")),
+    ],
+    ids=["protobuf", "cut", "text", "compressed", "40-MiB"],
+)
+async def test_statuses_that_are_not_progress(context: Path, tmp_path: Path, frames: Callable[[int], bytes]) -> None:
+    async def script(engine: FakeEngine) -> None:
+        await engine.session()
+        answer = await engine.build()
+        assert isinstance(answer, Solve)
+        await answer.peer.write(frames(answer.progress))
+        await anyio.sleep_forever()  # a daemon goes on: it has noticed nothing
+
+    await nonsense(script, context, way="hijack")
+
+
+async def nonsense(script: Callable[[FakeEngine], Awaitable[None]], context: Path, *, way: str) -> None:
+    """The build fails at once, with a short text, and is cancelled in the daemon."""
+    async with nothing_left(context.parent):
+        async with fake_engine(script, way=way) as engine, bk.connect(engine.address) as client:
             with pytest.raises(bk.RemoteProtocolError) as caught:
                 await client.build(context)
             assert len(str(caught.value)) < 1000
-            assert len(engine.cancelled) == 1
-        await whole_build(tmp_path)
+            with anyio.fail_after(5):
+                while engine.cancellations != 1:  # noqa: ASYNC110 - the fake has no bell
+                    await anyio.sleep(0.01)
+        await whole_build(context.parent)
 
+
+DRAWN = re.compile("\x1b\\[(?:\\?25[lh]|[KJ]|[0-9]*A|[0-9]+(?:;[0-9]+)*m)")
+"""What the display of a terminal draws with."""
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202egnp\r\x00\x08" + "x" * 100_000
 FAILED = Vertex(
@@ -546,13 +636,17 @@ async def fail_hostile(engine: FakeEngine) -> None:
     await answer.trace(
         StatusResponse(vertexes=[FAILED], logs=[VertexLog(vertex="sha256:1", msg=HOSTILE[:24].encode())])
     )
-    await answer.send({"errorDetail": {"message": HOSTILE}, "error": HOSTILE})
+    await answer.fail(HOSTILE)
     await answer.end()
 
 
-async def test_hostile_text_is_data(context: Path, tmp_path: Path) -> None:
+async def test_hostile_text_is_data(context: Path, tmp_path: Path, way: str) -> None:
     """The library hands it on, cut."""
-    async with nothing_left(tmp_path), fake_engine(fail_hostile) as engine, bk.connect(engine.address) as client:
+    async with (
+        nothing_left(tmp_path),
+        fake_engine(fail_hostile, way=way) as engine,
+        bk.connect(engine.address) as client,
+    ):
         with pytest.raises(bk.BuildError) as caught:
             await client.build(context)
     assert caught.value.message.startswith(HOSTILE[:24])
@@ -561,14 +655,21 @@ async def test_hostile_text_is_data(context: Path, tmp_path: Path) -> None:
     assert len(caught.value.step.error) < 5000
 
 
-async def test_hostile_text_does_not_reach_a_terminal(context: Path, tmp_path: Path) -> None:
-    """The command shows it escaped."""
+@pytest.mark.parametrize("progress", ["plain", "tty"])
+async def test_hostile_text_does_not_reach_a_terminal(
+    context: Path, tmp_path: Path, *, way: str, progress: str
+) -> None:
+    """The command shows it escaped, whichever display draws it."""
     ours, theirs = pty.openpty()
     try:
-        async with nothing_left(tmp_path), fake_engine(fail_hostile) as engine, anyio.create_task_group() as tasks:
+        async with (
+            nothing_left(tmp_path),
+            fake_engine(fail_hostile, way=way) as engine,
+            anyio.create_task_group() as tasks,
+        ):
             shown = bytearray()
             tasks.start_soon(anyio.to_thread.run_sync, read_terminal, ours, shown)
-            args = [sys.executable, "-m", "buildkit_session", "build", str(context)]
+            args = [sys.executable, "-m", "buildkit_session", "build", "--progress", progress, str(context)]
             environ = {**os.environ, "DOCKER_HOST": engine.address}
             done = await anyio.run_process(args, check=False, env=environ, stdout=theirs, stderr=theirs)
             os.write(theirs, b"THE END")
@@ -576,7 +677,7 @@ async def test_hostile_text_does_not_reach_a_terminal(context: Path, tmp_path: P
         os.close(ours)
         os.close(theirs)
     assert done.returncode == 1
-    text = bytes(shown).decode()
+    text = DRAWN.sub("", bytes(shown).decode())
     assert "\\x1b]0;owned\\x07\\x1b[2J\\x9b31m\\u202egnp" in text
     assert not set("\x1b\x07\x9b\u202e\x00\x08") & set(text)
 

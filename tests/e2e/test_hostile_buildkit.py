@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
-from fake_buildkit import KINDS, answering, fake_buildkit
+from fake_buildkit import KINDS, answering, fake_buildkit, silent
 from leftovers import nothing_left
 
 import buildkit_session as bk
-from buildkit_session.engine import solving
+from buildkit_session.engine import control, provenance, solving
 from buildkit_session.messages.moby.buildkit import v1
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from fake_buildkit import FakeBuildkit, Kind, Script
 
-    from buildkit_session.grpc.incoming_call import IncomingCall as Call
+    from buildkit_session.grpc.incoming_call import IncomingCall
 
 pytestmark = pytest.mark.anyio
 
@@ -52,13 +52,13 @@ async def connected(
         yield buildkit, client
 
 
-async def endless(call: Call[bytes, bytes]) -> None:
+async def endless(call: IncomingCall[bytes, bytes]) -> None:
     while True:
         await call.send(PROGRESS)
         await anyio.sleep(0.01)
 
 
-async def flood(call: Call[bytes, bytes]) -> None:
+async def flood(call: IncomingCall[bytes, bytes]) -> None:
     while True:
         await call.send(b"")
 
@@ -79,7 +79,7 @@ async def test_progress_for_a_slow_caller(context: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(solving, "LINGER", 0.2)
     monkeypatch.setattr(solving, "BACKLOG", 1)
 
-    async def status(call: Call[bytes, bytes]) -> None:
+    async def status(call: IncomingCall[bytes, bytes]) -> None:
         for _ in range(20):
             await call.send(PROGRESS)
             await anyio.sleep(0.01)
@@ -104,3 +104,54 @@ async def test_messages_that_grow_in_memory(context: Path, method: str) -> None:
         with pytest.raises(bk.SessionError, match=r"cannot decode|cannot be decoded"):
             async with bk.connect(buildkit.address) as client:
                 await client.build(context, outputs=NOTHING)
+
+
+async def endless_history(call: IncomingCall[bytes, bytes]) -> None:
+    record = v1.BuildHistoryRecord(ref="a")
+    while True:
+        await call.send(bytes(v1.BuildHistoryEvent(record=record)))
+        await anyio.sleep(0.01)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("script", [silent, endless_history])
+@pytest.mark.parametrize("question", [bk.Client.history, lambda client: client.provenance("a")])
+async def test_a_history_without_an_end(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: Kind,
+    script: Script,
+    question: Callable[[bk.Client], Awaitable[object]],
+) -> None:
+    monkeypatch.setattr(control, "HISTORY_PATIENCE", 0.5)
+    async with connected(tmp_path, {"Control/ListenBuildHistory": script}, kind) as (_, client):
+        with pytest.raises(bk.RpcError) as caught:
+            await question(client)
+    assert caught.value.code == 4
+
+
+async def test_a_blob_that_does_not_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "PATIENCE", 0.3)
+    scripts = {"Control/ListenBuildHistory": answering(recorded("linux/amd64")), "Content/Read": silent}
+    async with connected(tmp_path, scripts) as (_, client):
+        with pytest.raises(bk.RpcError) as caught:
+            await client.provenance("a")
+    assert caught.value.code == 4
+
+
+async def test_more_platforms_than_there_are(tmp_path: Path) -> None:
+    scripts = {"Control/ListenBuildHistory": answering(recorded(*map(str, range(1000)))), "Content/Read": silent}
+    async with connected(tmp_path, scripts) as (_, client):
+        with pytest.raises(bk.RemoteProtocolError, match="more than 64 platforms"):
+            await client.provenance("a")
+
+
+def recorded(*platforms: str) -> bytes:
+    """A build with a statement for each platform."""
+    statement = v1.BlobDescriptor(
+        media_type="application/vnd.in-toto+json",
+        digest=DIGEST,
+        annotations={"in-toto.io/predicate-type": "https://slsa.dev/provenance/v0.2"},
+    )
+    results = {platform: v1.BuildResultInfo(attestations=[statement]) for platform in platforms}
+    return bytes(v1.BuildHistoryEvent(record=v1.BuildHistoryRecord(ref="a", results=results)))

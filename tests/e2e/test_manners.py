@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 import h2.events
 import pytest
-from fake_engine import FILE_SEND, FakeEngine, SessionPeer, entry, fake_engine
+from fake_engine import FILE_SEND, WAYS, FakeEngine, SessionPeer, entry, fake_engine
 from leftovers import nothing_left
 from scripted_peer import grpc_message
 from tricky_cases import tricky
@@ -74,7 +74,7 @@ async def test_files_are_expected_under_an_advertised_method(context: Path, tmp_
     heads: list[bytes] = []
 
     async def script(engine: FakeEngine) -> None:
-        session = await engine.asked("session")
+        session = await engine.asked_session()
         heads.append(session.head)
         session.close()
 
@@ -282,7 +282,8 @@ async def test_a_reset_upload_lets_go_of_its_file_and_keeps_the_session(context:
 
 
 @tricky(42)
-async def test_goaway_waits_for_the_last_stream(context: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", WAYS)
+async def test_goaway_waits_for_the_last_stream(context: Path, tmp_path: Path, way: str) -> None:
     """Also where the build's answer has ended before its export: the two connections have no order between them."""
     peers: list[SessionPeer] = []
 
@@ -300,7 +301,7 @@ async def test_goaway_waits_for_the_last_stream(context: Path, tmp_path: Path) -
         await peer.send_fin(stream)
         await peer.answer(stream)
 
-    async with nothing_left(tmp_path), fake_engine(script) as engine, bk.connect(engine.address) as client:
+    async with nothing_left(tmp_path), fake_engine(script, way=way) as engine, bk.connect(engine.address) as client:
         await client.build(context, outputs=[bk.output.local(tmp_path / "dest")])
         [peer] = peers
         await peer.until_closed()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
-from fake_engine import FakeEngine, fake_engine
+from fake_engine import WAYS, FakeEngine, fake_engine
 from tree_snapshots import of_directory
 from tricky_cases import tricky
 
@@ -119,8 +119,9 @@ COMPLAINT = "grpc: failed to unmarshal the received message: string field contai
 
 @tricky(36)
 @pytest.mark.parametrize("confirmed", [False, True])
+@pytest.mark.parametrize("way", WAYS)
 async def test_only_names_that_were_not_confirmed_are_blamed(
-    context: bytes, tmp_path: Path, *, confirmed: bool
+    context: bytes, tmp_path: Path, *, confirmed: bool, way: str
 ) -> None:
     """Whichever connection the daemon ends first: it may report the failure while the transfer still stands."""
     make_file(context + b"/in")
@@ -131,11 +132,11 @@ async def test_only_names_that_were_not_confirmed_are_blamed(
         stream = await session.file_sync(b"context")
         if confirmed:
             await session.finish_sync(stream)
-        await answer.send({"errorDetail": {"message": COMPLAINT}, "error": COMPLAINT})
+        await answer.fail(COMPLAINT)
         await answer.end()
         await explained.wait()
 
-    async with fake_engine(script) as engine, bk.connect(engine.address) as client:
+    async with fake_engine(script, way=way) as engine, bk.connect(engine.address) as client:
         with pytest.raises(bk.BuildError if confirmed else bk.TransferError) as caught:
             await client.build(os.fsdecode(context), outputs=[bk.output.local(tmp_path / "out")])
         explained.set()

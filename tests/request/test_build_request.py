@@ -117,7 +117,7 @@ def test_only_what_is_used_is_loaded() -> None:
         ({"build_args": ["a=b"]}, "build_args must be a mapping"),
         ({"secrets": {"x": "hunter2"}}, "the value of 'x' is a str; use bk.secret.value"),
         ({"ssh": ["a", "a"]}, 'duplicate agent ID "a"'),
-        ({"ssh": {"a": 3}}, "the value of 'a' is a int"),
+        ({"ssh": {"a": 3}}, "the value of 'a' is an int"),
     ],
 )
 def test_mistakes(given: dict[str, Any], message: str) -> None:

@@ -42,5 +42,5 @@ def test_questions_that_cannot_be(text: str, message: str) -> None:
 
 def test_objects_are_as_good_as_texts() -> None:
     assert read_call(Call("lint")) == read_call("check")
-    with pytest.raises(InputError, match="call must be a text such as check, not a int"):
+    with pytest.raises(InputError, match="call must be a text such as check, not an int"):
         read_call(3)

@@ -208,7 +208,7 @@ def test_an_asynchronous_function_is_cancelled_with_its_caller() -> None:
         (lambda: secret.env(""), "not the name of an environment variable"),
         (lambda: secret.env("A=B"), "not the name of an environment variable"),
         (lambda: secret.file(""), "must not be empty"),
-        (lambda: secret.value(cast("bytes", 3)), "must be bytes or a text, not a int"),
+        (lambda: secret.value(cast("bytes", 3)), "must be bytes or a text, not an int"),
         (lambda: secret.call(cast("Callable[[], bytes]", "x")), "takes a function, not a str"),
     ],
 )

@@ -17,7 +17,7 @@ from buildkit_session.messages.moby.filesync.v1 import (
     VerifyTokenAuthorityRequest,
 )
 from buildkit_session.services.auth import Auth
-from buildkit_session.services.credentials import Credentials, FirstOf, StaticCredentials, registry_host
+from buildkit_session.services.credentials import Credentials, StaticCredentials, registry_host
 from buildkit_session.services.token_authority import TokenAuthority
 from buildkit_session.services.token_fetch import Reply, TokenClient
 from buildkit_session.services.token_seeds import TokenSeeds
@@ -88,14 +88,6 @@ async def test_hosts_outside_the_list_are_not_asked_about() -> None:
     assert await ask(service, "evil.example") == ("", "")
     assert await ask(service, "registry-1.docker.io") == ("alice", "hunter2")
     assert Source.asked == ["registry-1.docker.io"]
-
-
-async def test_sources_are_asked_in_turn() -> None:
-    bob = Credentials("bob", "b")
-    service = Auth(FirstOf(StaticCredentials({"a": ALICE}), StaticCredentials({"a": bob, "b": bob})))
-    assert await ask(service, "a") == ("alice", "hunter2")
-    assert await ask(service, "b") == ("bob", "b")
-    assert await ask(service, "c") == ("", "")
 
 
 async def test_a_broken_source_is_named_by_its_type_alone() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.abc
@@ -12,6 +13,7 @@ import pytest
 
 import buildkit_session as bk
 from buildkit_session.errors import RpcError
+from buildkit_session.request.keywords import BuildKeywords
 from buildkit_session.session import MAX_FAILURES, Session
 
 if TYPE_CHECKING:
@@ -149,3 +151,35 @@ async def test_a_client_is_entered_once(daemon: Daemon) -> None:
         info = await client.info()
         assert info.engine is not None
         assert info.engine.os_type == "linux"
+
+
+async def test_a_client_works_inside_of_its_block(context: Path) -> None:
+    async with scripted(EVENT + END) as (_, client):
+        await client.build(context, outputs="type=image")
+        await client.aclose()
+        with pytest.raises(bk.LocalProtocolError, match="'async with'"):
+            await client.build(context)
+        with pytest.raises(bk.LocalProtocolError, match="'async with'"):
+            await client.disk_usage()
+    with pytest.raises(bk.LocalProtocolError, match="'async with'"):
+        await bk.connect("unix:///nowhere").info()
+
+
+@pytest.mark.parametrize(
+    ("keyword", "message"),
+    [
+        ("tag", r"Client\.build\(\) .*'tag'; did you mean tags\?"),
+        ("build_arg", "did you mean build_args"),
+        ("frontend_attr", "did you mean frontend_attrs"),
+        ("call", r"keyword argument 'call'$"),
+    ],
+)
+async def test_an_argument_that_there_is_not(keyword: str, message: str) -> None:
+    keywords: dict[str, Any] = {keyword: "x"}
+    with pytest.raises(TypeError, match=message):
+        await bk.connect("unix:///nowhere").build(".", **keywords)
+
+
+def test_help_names_all_keywords() -> None:
+    listed = set(re.findall(r"``(\w+)``", bk.Client.build.__doc__ or ""))
+    assert set(BuildKeywords.__annotations__) <= listed

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from buildkit_session.engine.atomic_file import write_whole
+from buildkit_session.cli.atomic_file import write_whole
 from buildkit_session.errors import InputError
 
 if TYPE_CHECKING:

@@ -10,15 +10,12 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from buildkit_session.errors import InputError
+from buildkit_session.request.reference import HOST, PATH, TAG
+from buildkit_session.wording import a_type
 
-__all__ = ["attributes", "labels", "network", "platforms", "tags", "texts", "variables"]
+__all__ = ["attributes", "labels", "network", "tags", "texts", "variables"]
 
-# An image reference: [host[:port]/]path[:tag][@digest]. Source: distribution/reference:regexp.go.
-_PART: Final = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
-_LABEL: Final = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
-_HOST: Final = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
-_REFERENCE: Final = re.compile(rf"(?:{_HOST}/)?{_PART}(?:/{_PART})*(?::[\w][\w.-]{{0,127}})?", re.ASCII)
-_PLATFORM: Final = re.compile(r"[\w.()-]+(?:/[\w.-]+){0,2}", re.ASCII)
+_REFERENCE: Final = re.compile(rf"(?:{HOST}/)?{PATH}(?:{TAG})?", re.ASCII)
 _NETWORKS: Final = ("default", "none", "host")
 
 
@@ -46,19 +43,6 @@ def tags(value: object) -> tuple[str, ...]:
     for name in names:
         if not _REFERENCE.fullmatch(name):
             raise InputError(f'invalid tag "{name}": use [HOST[:PORT]/]NAME[:TAG], the name in lower case')
-    return names
-
-
-def platforms(value: object) -> tuple[str, ...]:
-    """Take platforms.
-
-    Raises:
-        InputError: one of them is not ``OS/ARCH[/VARIANT]``.
-    """
-    names = texts("platforms", value)
-    for name in names:
-        if not _PLATFORM.fullmatch(name):
-            raise InputError(f'invalid platform "{name}": use OS/ARCH[/VARIANT], such as linux/arm64')
     return names
 
 
@@ -91,7 +75,7 @@ def attributes(name: str, value: object) -> dict[str, str]:
     found: dict[str, str] = {}
     for key, text in variables(name, value).items():
         if text is None:
-            raise InputError(f"{name}: the value of {key!r} must be a text, not None; leave it away")
+            raise InputError(f"{name}: the value of {key!r} must be a text, not None; leave it out")
         found[key] = text
     return found
 
@@ -105,10 +89,10 @@ def variables(name: str, value: object) -> dict[str, str | None]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise InputError(f"{name} must be a mapping, such as {{'NAME': 'value'}}, not a {type(value).__name__}")
+        raise InputError(f"{name} must be a mapping, such as {{'NAME': 'value'}}, not {a_type(value)}")
     if "" in value:
         raise InputError(f"{name}: a name must not be empty (empty key)")
     for key, one in value.items():
         if not isinstance(key, str) or not isinstance(one, str | None):
-            raise InputError(f"{name}: the value of {key!r} must be a text, not a {type(one).__name__}; use str()")
+            raise InputError(f"{name}: the value of {key!r} must be a text, not {a_type(one)}; use str()")
     return dict(value)

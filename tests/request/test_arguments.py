@@ -6,8 +6,8 @@ import traceback
 
 import pytest
 
-from buildkit_session import arguments
 from buildkit_session.errors import BuildError, FailedStep, InputError
+from buildkit_session.request import arguments
 
 GOOD_TAGS = [
     "app",
@@ -47,7 +47,6 @@ def test_bad_tags(tag: str) -> None:
 
 def test_one_text_is_a_sequence_of_one() -> None:
     assert arguments.tags("app:dev") == ("app:dev",)
-    assert arguments.platforms("linux/amd64") == ("linux/amd64",)
 
 
 @pytest.mark.parametrize("value", [3, [3], [b"app"], {"app": 1}.items(), None])
@@ -56,15 +55,9 @@ def test_what_is_no_text(value: object) -> None:
         arguments.tags(value)
 
 
-@pytest.mark.parametrize("value", ["a/b/c/d", "", "linux/", "linux amd64"])
-def test_bad_platforms(value: str) -> None:
-    with pytest.raises(InputError, match="invalid platform"):
-        arguments.platforms([value])
-
-
 def test_networks() -> None:
     assert [arguments.network(mode) for mode in (None, "none", "host", "default")] == ["", "none", "host", "default"]
-    with pytest.raises(InputError, match='network mode "bridge" not supported'):
+    with pytest.raises(InputError, match='"bridge" not supported'):
         arguments.network("bridge")
 
 

@@ -1,9 +1,12 @@
-"""Settings that docker and its plugins keep in files of JSON."""
+"""Settings that docker and its plugins keep in files of JSON.
+
+Some hold passwords, so no error shows any of their content.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from buildkit_session.errors import InputError
@@ -21,15 +24,15 @@ _T = TypeVar("_T")
 class Settings:
     """A JSON object of docker's files; keys match in any case, as in Go's decoder.
 
-    Every method that reads a value raises ``InputError``, which names the file, where it has the wrong type.
+    Every method that reads a value raises ``InputError``, which names the source, where it has the wrong type.
 
     Attributes:
-        file: where it was read from.
+        source: where it was read from, for errors.
         entries: what it holds.
     """
 
-    file: Path
-    entries: Mapping[str, object]
+    source: str
+    entries: Mapping[str, object] = field(repr=False)
 
     @classmethod
     def read(cls, file: Path, *, missing_ok: bool = False) -> Settings:
@@ -39,18 +42,35 @@ class Settings:
             InputError: it cannot be read, or holds no JSON object.
         """
         try:
-            entries = json.loads(file.read_bytes())
+            text = file.read_bytes()
         except FileNotFoundError:
             if missing_ok:
-                return cls(file, {})
+                return cls(str(file), {})
             raise
-        except (OSError, ValueError) as exc:
-            msg = f"{file} cannot be read: {exc}"
+        except OSError as exc:
+            msg = f"{file} cannot be read: {exc.strerror}"
             raise InputError(msg) from exc
+        return cls.parse(text, str(file))
+
+    @classmethod
+    def parse(cls, text: str | bytes, source: str) -> Settings:
+        """Read a text.
+
+        Raises:
+            InputError: it holds no JSON object.
+        """
+        try:
+            entries = json.loads(text)
+        except ValueError:
+            msg = f"{source} is not JSON"
+            raise InputError(msg) from None  # the decoder's own error holds all of it
+        except RecursionError:
+            msg = f"{source} is nested too deeply"
+            raise InputError(msg) from None
         if not isinstance(entries, dict):
-            msg = f"{file} does not hold a JSON object"
+            msg = f"{source} does not hold a JSON object"
             raise InputError(msg)
-        return cls(file, entries)
+        return cls(source, entries)
 
     def _get(self, key: str) -> object:
         if key in self.entries:
@@ -62,7 +82,7 @@ class Settings:
         if value is None:
             return default
         if not isinstance(value, kind):
-            msg = f"{key!r} in {self.file} has the wrong type"
+            msg = f"{key!r} in {self.source} has the wrong type"
             raise InputError(msg)
         return value
 
@@ -77,11 +97,11 @@ class Settings:
     def table(self, key: str) -> Settings:
         """An object; empty where there is none."""
         value = self._typed(key, dict, {})
-        return Settings(self.file, value if isinstance(value, dict) else {})
+        return Settings(self.source, value if isinstance(value, dict) else {})
 
     def tables(self, key: str) -> list[Settings]:
         """A list of objects; empty where there is none."""
-        return [Settings(self.file, value) for value in self._list(key, dict)]
+        return [Settings(self.source, value) for value in self._list(key, dict)]
 
     def words(self, key: str) -> list[str]:
         """A list of texts; empty where there is none."""
@@ -91,7 +111,7 @@ class Settings:
         value = self._typed(key, list, [])
         found = [part for part in value if isinstance(part, kind)] if isinstance(value, list) else []
         if found != value:
-            msg = f"{key!r} in {self.file} holds something of the wrong type"
+            msg = f"{key!r} in {self.source} holds something of the wrong type"
             raise InputError(msg)
         return found
 
