@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 import anyio
 
 from buildkit_session.engine.api_version import ApiVersion
-from buildkit_session.engine.dialing import dial
+from buildkit_session.engine.dialing import dial, lead_time
 from buildkit_session.engine.exchange import base_path
+from buildkit_session.engine.faults import unreachable
 from buildkit_session.engine.hijack import hijack
 from buildkit_session.engine.info import EngineInfo
 from buildkit_session.engine.ping import BuildkitdFound, PodmanFound, podman_text, probe
@@ -205,6 +206,9 @@ class Daemon:
                 workers = await self._workers(way, engine)
                 return DaemonInfo(str(self.endpoint), way, engine, workers, tuple(refused))
             except (ConnectionClosed, EngineUnreachable, RemoteProtocolError, RpcError, UpgradeRefused) as error:
+                if engine is None and isinstance(error, ConnectionClosed):
+                    # A program on the way that has ended, for most; that it was started said nothing.
+                    raise unreachable(self.endpoint, OSError(str(error))) from error
                 if engine is None or _is_final(error):
                     raise
                 refused.append(f"{way}: {error}")
@@ -213,7 +217,7 @@ class Daemon:
     async def _workers(self, way: Way, engine: EngineInfo | None) -> tuple[Worker, ...]:
         """Ask a question that takes a daemon no work, and so find out whether a way leads anywhere."""
         async with self._linked(way, engine, keep=True) as link:
-            with anyio.move_on_after(self._patience):
+            with anyio.move_on_after(self._patience + lead_time(self.endpoint)):
                 return read_workers(await link.control.list_workers())
             raise EngineUnreachable(
                 f"cannot reach BuildKit at {self.endpoint} ({way}): no answer in time. "

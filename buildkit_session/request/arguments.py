@@ -13,7 +13,7 @@ from buildkit_session.errors import InputError
 from buildkit_session.request.reference import HOST, PATH, TAG
 from buildkit_session.wording import a_type
 
-__all__ = ["attributes", "labels", "network", "tags", "texts", "variables"]
+__all__ = ["attributes", "callback", "flag", "labels", "network", "number", "tags", "texts", "variables"]
 
 _REFERENCE: Final = re.compile(rf"(?:{HOST}/)?{PATH}(?:{TAG})?", re.ASCII)
 _NETWORKS: Final = ("default", "none", "host")
@@ -31,6 +31,34 @@ def texts(name: str, value: object) -> tuple[str, ...]:
     if not all(isinstance(one, str) for one in several):
         raise InputError(f"{name} must be a list of texts, not {value!r}")
     return several
+
+
+def callback(name: str, value: object) -> None:
+    """Raise InputError if ``value`` is neither ``None`` nor can be called."""
+    if value is not None and not callable(value):
+        raise InputError(f"{name} must be a function, not {a_type(value)}")
+
+
+def flag(name: str, value: object) -> bool:
+    """Take a boolean; a text is none, for ``"no"`` would count as true.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if not isinstance(value, bool):
+        raise InputError(f"{name} must be True or False, not {value!r}")
+    return value
+
+
+def number(name: str, value: object) -> int | None:
+    """Take a whole number or ``None``.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        raise InputError(f"{name} must be a whole number, not {value!r}")
+    return value
 
 
 def tags(value: object) -> tuple[str, ...]:
@@ -75,7 +103,7 @@ def attributes(name: str, value: object) -> dict[str, str]:
     found: dict[str, str] = {}
     for key, text in variables(name, value).items():
         if text is None:
-            raise InputError(f"{name}: the value of {key!r} must be a text, not None; leave it away")
+            raise InputError(f"{name}: the value of {key!r} must be a text, not None; leave it out")
         found[key] = text
     return found
 
