@@ -14,7 +14,7 @@ from fake_buildkit import KINDS, answering, fake_buildkit, silent
 from leftovers import nothing_left
 
 import buildkit_session as bk
-from buildkit_session.engine import control, provenance, solving
+from buildkit_session.engine import control, history, provenance, solving
 from buildkit_session.messages.containerd.services.content.v1 import WriteContentRequest, WriteContentResponse
 from buildkit_session.messages.moby.buildkit import v1
 from buildkit_session.messages.moby.filesync.v1 import BytesMessage
@@ -135,6 +135,18 @@ async def test_a_history_without_an_end(
         with pytest.raises(bk.RpcError) as caught:
             await question(client)
     assert caught.value.code == 4
+
+
+async def test_more_builds_than_a_daemon_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "MAX_RECORDS", 10)
+
+    async def script(call: IncomingCall[bytes, bytes]) -> None:
+        for number in count():
+            await call.send(bytes(v1.BuildHistoryEvent(record=v1.BuildHistoryRecord(ref=str(number)))))
+
+    async with connected(tmp_path, {"Control/ListenBuildHistory": script}) as (_, client):
+        with pytest.raises(bk.RemoteProtocolError, match="more than 10 builds"):
+            await client.history()
 
 
 async def test_a_blob_that_does_not_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
