@@ -168,7 +168,17 @@ class EngineError(SessionError):
 
 
 class EngineUnreachable(EngineError):
-    """Nobody answers at the address; the text names the address, where it came from and what to try."""
+    """Nobody answers at the address; the text names the address, where it came from and what to try.
+
+    Attributes:
+        fact: the text without what to try.
+        advice: what to try.
+    """
+
+    def __init__(self, fact: str, *, status: int | None = None, advice: str = "") -> None:
+        super().__init__(f"{fact}. {advice}" if advice else fact, status=status)
+        self.fact = fact
+        self.advice = advice
 
 
 class UpgradeRefused(EngineError):
