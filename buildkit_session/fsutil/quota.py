@@ -35,7 +35,7 @@ class Limits:
     max_entries: int | None = None
 
     def __post_init__(self) -> None:
-        for name, limit in (("max-size", self.max_bytes), ("max-entries", self.max_entries)):
+        for name, limit in (("max-size (max_bytes)", self.max_bytes), ("max-entries", self.max_entries)):
             if limit is not None and limit < 1:
                 raise InputError(f"{name} {limit} is not a positive number; leave it out for no limit")
 
