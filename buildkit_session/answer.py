@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from buildkit_session.engine import subrequest
@@ -35,7 +35,7 @@ class CallAnswer:
     text: str
     error: str
     exit_code: int
-    metadata: Mapping[str, str]
+    metadata: Mapping[str, str] = field(repr=False)
     filename: str
 
     @property

@@ -68,7 +68,7 @@ class BuildResult:
     outputs: tuple[Output, ...]
     exports: tuple[Exported, ...] = ()
     ref: str = ""
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict, repr=False)  # long, and half of it base64
     warnings: tuple[str, ...] = ()
 
 

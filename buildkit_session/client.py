@@ -173,7 +173,7 @@ class Client:
             context: as for :meth:`build`, and so are all others but ``call``. What concerns the result of a build,
                 such as ``outputs`` and ``cache_to``, is left out of account.
             call: ``check``, ``outline``, ``targets``, or what else the frontend knows
-                (``subrequests.describe`` tells), as for ``--call``.
+                (``help``, short for ``subrequests.describe``, tells), as for ``--call``.
             file: the Dockerfile.
             on_event: gets the progress.
             proxies: build arguments for proxies.

@@ -55,7 +55,8 @@ class Context:
 
         Raises:
             InputError: something is missing or cannot be read.
-            UnsupportedError: the context is standard input or a URL, which comes with a later version.
+            UnsupportedError: the context or the Dockerfile is standard input, or the context a URL: nothing is known of
+                these before a build.
         """
         directory = _directory(os.fspath(context))
         dockerfile = _default_dockerfile(directory) if file is None else Path(file)
@@ -159,7 +160,7 @@ def _directory(context: str) -> Path:
     if path.is_dir():
         return path
     if context == "-" or "://" in context or context.startswith(("git@", "github.com/")):
-        text = f"a context of {context!r} is not supported yet; check it out or unpack it and name the directory"
+        text = f"a plan is made of a directory, not of {context!r}; check it out or unpack it and name the directory"
         raise UnsupportedError(text)
     if path.exists():
         raise InputError(f"unable to prepare context: {context} is not a directory; name the directory that holds it")
@@ -176,7 +177,9 @@ def _default_dockerfile(directory: Path) -> Path:
 def _check_readable(dockerfile: Path) -> None:
     hint = "name another one with -f (file=)"
     if str(dockerfile) == "-":
-        raise UnsupportedError("a Dockerfile on standard input is not supported yet; write it to a file")
+        raise UnsupportedError(
+            "a plan needs a Dockerfile that is a file, as its ignore file lies beside it; write it to one"
+        )
     if dockerfile.is_dir():
         raise InputError(f"failed to read dockerfile: {dockerfile} is a directory; {hint}")
     try:

@@ -24,6 +24,7 @@ Cancellation is never translated.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -168,7 +169,17 @@ class EngineError(SessionError):
 
 
 class EngineUnreachable(EngineError):
-    """Nobody answers at the address; the text names the address, where it came from and what to try."""
+    """Nobody answers at the address; the text names the address, where it came from and what to try.
+
+    Attributes:
+        fact: the text without what to try.
+        advice: what to try.
+    """
+
+    def __init__(self, fact: str, *, status: int | None = None, advice: str = "") -> None:
+        super().__init__(f"{fact}. {advice}" if advice else fact, status=status)
+        self.fact = fact
+        self.advice = advice
 
 
 class UpgradeRefused(EngineError):
@@ -224,6 +235,10 @@ NOTED_LINES: Final = 20
 """Lines that a traceback shows, of a failed step's log and of an excerpt each."""
 
 
+# How BuildKit says that a step asked for a secret that it could not have.
+_NO_SECRET: Final = re.compile(r"\bsecret (\S{1,100}?):? not found\b")
+
+
 class BuildError(SessionError):
     """The daemon ran the build and it failed.
 
@@ -237,6 +252,7 @@ class BuildError(SessionError):
         exit_code: of the process that failed, or ``None`` when something else did.
         sources: where in the Dockerfile it happened, the cause first.
         vertex: the digest of the failing step, also when its log was lost; or ``""``.
+        advice: what to do about it, where that is known; or ``""``.
     """
 
     def __init__(
@@ -256,12 +272,20 @@ class BuildError(SessionError):
         self.exit_code = exit_code
         self.sources = tuple(sources)
         self.vertex = vertex or (step.digest if step else "")
+        self.advice = _advice(message)
         # Shown below a traceback, where a person looks first.
         if step is not None:
             self.add_note(_note(f"failed step: {step.name}", step.log[-NOTED_LINES:]))
+        if self.advice:
+            self.add_note(self.advice)
         for source in self.sources[:1]:
             if lines := excerpt(source.file, source.ranges).splitlines():
                 self.add_note(_note(f"at {lines[0]}", lines[2:-1][:NOTED_LINES]))
+
+
+def _advice(message: str) -> str:
+    found = _NO_SECRET.search(message)
+    return f"offer it with secrets= (--secret id={printable(found[1])})" if found else ""
 
 
 def _note(title: str, lines: Iterable[str]) -> str:

@@ -119,7 +119,7 @@ class PlanWarning:
     advice: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Plan:
     """What would be sent of a context; see the module for what it cannot know.
 
@@ -139,6 +139,12 @@ class Plan:
     excluded: tuple[IgnoreDecision, ...]
     reincluded: tuple[IgnoreDecision, ...]
     warnings: tuple[PlanWarning, ...]
+
+    def __repr__(self) -> str:
+        return (
+            f"<Plan files={self.files} size={self.size} excluded={len(self.excluded)} "
+            f"reincluded={len(self.reincluded)} warnings={len(self.warnings)}>"
+        )
 
     @property
     def files(self) -> int:

@@ -5,7 +5,7 @@ Source: moby/buildkit:solver/pb/ops.proto (SourceInfo, Range, Position).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["Position", "SourceExcerpt", "SourceFile", "SourceRange"]
 
@@ -37,7 +37,7 @@ class SourceFile:
     """
 
     filename: str
-    data: bytes = b""
+    data: bytes = field(default=b"", repr=False)
     language: str = ""
 
 

@@ -150,7 +150,7 @@ OWN_REFUSED: list[tuple[str, str]] = [
     ("dest=o,stall-timeout=-1", "not a positive number"),
     ("dest=o,stall-timeout=nan", "not a positive number"),
     ("dest=o,max-size=much", "for max-size: expected a size such as 10GB"),
-    ("dest=o,max-size=0", "max-size 0 is not a positive number; leave it out"),
+    ("dest=o,max-size=0", "max-size (max_bytes) 0 is not a positive number; leave it out"),
     ("dest=o,max-entries=1k", "for max-entries: expected a number"),
     ("dest=o,max-entries=0", "max-entries 0 is not a positive number"),
     ("list-only=true,max-entries=0", "max-entries 0 is not a positive number"),
@@ -209,7 +209,7 @@ def test_an_archive_has_a_size(key: str) -> None:
     ("text", "message"),
     [
         ("max-size=x", "for max-size: expected a size"),
-        ("max-size=0", "max-size 0 is not a positive number"),
+        ("max-size=0", "max-size (max_bytes) 0 is not a positive number"),
         ("max-entries=5", "max-entries is for type=local: an archive is one file"),
         ("max_entries=5", "max-entries is for type=local: an archive is one file"),
     ],

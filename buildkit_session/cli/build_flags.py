@@ -28,7 +28,11 @@ _SHOWN: Final = (
     BUILDER,
     Flag("cache-from", "Take cache from an image, or from type=local,src=DIRECTORY", "CACHE"),
     Flag("cache-to", "Put the cache to type=registry,ref=IMAGE, type=local,dest=DIRECTORY or type=inline", "CACHE"),
-    Flag("call", "Ask in place of a build: check, outline, targets or another call", "CALL"),
+    Flag(
+        "call",
+        "Ask in place of a build: check, outline, targets, or help (subrequests.describe) for all there are",
+        "CALL",
+    ),
     Flag("cgroup-parent", "The parent cgroup of RUN steps", "CGROUP"),
     Flag("check", "Check the Dockerfile; short for --call=check"),
     Flag("file", "Name of the Dockerfile, '-' or a URL (default: PATH/Dockerfile)", "PATH", short="f"),

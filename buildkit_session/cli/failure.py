@@ -71,6 +71,8 @@ def exit_code(error: SessionError) -> int:
 
 def _text(error: SessionError) -> str:
     text = str(error) or type(error).__name__
+    if isinstance(error, BuildError) and error.advice:
+        text = f"{text}; {error.advice}"
     # Engines before 23.0 write these words themselves, and continue them with the name of the frontend.
     if isinstance(error, BuildError) and not text.startswith("failed to solve"):
         return f"failed to solve: {text}"

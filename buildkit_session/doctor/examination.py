@@ -20,8 +20,9 @@ from buildkit_session.engine.capabilities import ULIMITS, find_capabilities
 from buildkit_session.engine.client import EngineClient
 from buildkit_session.engine.contexts import find_endpoint
 from buildkit_session.engine.daemon import Daemon
+from buildkit_session.engine.faults import unreachable
 from buildkit_session.engine.history import History
-from buildkit_session.errors import SessionError, UnsupportedError
+from buildkit_session.errors import EngineUnreachable, SessionError, UnsupportedError
 from buildkit_session.session import Session
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ PATIENCE: Final = 5.0
 
 SKEW: Final = 5 * 10**9
 """Nanoseconds that the clocks of the daemon and of this machine may differ by."""
+
+_RESTART: Final = "look at the daemon's log, or restart it"
 
 # Architectures that one machine runs without help.
 _KIN: Final = ({"amd64", "386"}, {"arm64", "arm"})
@@ -59,23 +62,31 @@ async def _examine_daemon(find: Callable[[], Endpoint], environ: Mapping[str, st
     try:
         endpoint = await to_thread.run_sync(find)
     except SessionError as error:
-        return [Finding(Level.BROKEN, "address", str(error))]
+        return [Finding(Level.BROKEN, "address", str(error), "correct it: -H, DOCKER_HOST, or 'docker context ls'")]
     async with aclosing(Daemon(endpoint)) as daemon:
         try:
             with anyio.fail_after(PATIENCE):
                 info = await daemon.info()
-        except (SessionError, TimeoutError) as error:
-            text = str(error) or f"what listens at {endpoint} says nothing within {PATIENCE:g} seconds"
-            return [Finding(Level.BROKEN, "daemon", text, _elsewhere(endpoint, environ))]
+        except TimeoutError as error:
+            return [_unusable(unreachable(endpoint, error), endpoint, environ)]
+        except SessionError as error:
+            return [_unusable(error, endpoint, environ)]
         described = [*_daemon(info), *_platforms(info.workers)]
         if info.way == "build":
             return [*described, *await _session(daemon, info)]
         return [*described, *await _frontend(daemon), *await _history(daemon)]
 
 
+def _unusable(error: SessionError, endpoint: Endpoint, environ: Mapping[str, str]) -> Finding:
+    elsewhere = _elsewhere(endpoint, environ)
+    if isinstance(error, EngineUnreachable):
+        return Finding(Level.BROKEN, "daemon", error.fact, f"{error.advice} {elsewhere}".strip())
+    return Finding(Level.BROKEN, "daemon", str(error), elsewhere or "name another daemon with -H or DOCKER_HOST")
+
+
 def _elsewhere(endpoint: Endpoint, environ: Mapping[str, str]) -> str:
     others = [found for found in find_sockets(environ) if found != str(endpoint.address)]
-    return f"there are other sockets: try {' or '.join(f'-H {other}' for other in others)}" if others else ""
+    return f"There are other sockets: try {' or '.join(f'-H {other}' for other in others)}" if others else ""
 
 
 def _daemon(info: DaemonInfo) -> Iterator[Finding]:
@@ -178,7 +189,7 @@ async def _history(daemon: Daemon) -> list[Finding]:
     except UnsupportedError as error:
         return [Finding(Level.LIMITED, "history", str(error), "'history' does not work; builds do not need it")]
     except (SessionError, TimeoutError) as error:
-        return [Finding(Level.BROKEN, "history", str(error) or f"no answer within {PATIENCE:g} seconds")]
+        return [Finding(Level.BROKEN, "history", str(error) or f"no answer within {PATIENCE:g} seconds", _RESTART)]
     return [Finding(Level.OK, "history", "builds are remembered"), *_clock(now, before, time.time_ns())]
 
 

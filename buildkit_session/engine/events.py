@@ -3,7 +3,8 @@
 The names are BuildKit's: a *vertex* is one step of the build graph. Events arrive in the daemon's order;
 a vertex is reported again, whole, each time it changes.
 
-All times are integers: nanoseconds since the Unix epoch, on the daemon's clock.
+All times are integers: nanoseconds since the Unix epoch, on the daemon's clock. As text, which ``print`` shows, an
+event is a line for people, or the output of a step as it is.
 
 Source: moby/buildkit:api/services/control/control.proto (StatusResponse and its parts), solver/pb/ops.proto
 (ProgressGroup, SourceInfo, Range).
@@ -13,6 +14,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
+
+from buildkit_session.printable import printable
 
 if TYPE_CHECKING:
     from buildkit_session.source import SourceFile, SourceRange
@@ -55,6 +58,18 @@ class Vertex:
     error: str = ""
     progress_group: ProgressGroup | None = None
 
+    def __str__(self) -> str:
+        return printable(f"{self.name}: {self._state()}")
+
+    def _state(self) -> str:
+        if self.error:
+            return f"error: {self.error}"
+        if self.cached:
+            return "cached"
+        if self.started is None:
+            return "waiting"
+        return "started" if self.completed is None else f"done {(self.completed - self.started) / 10**9:.1f}s"
+
 
 @dataclass(frozen=True, slots=True)
 class VertexStatus:
@@ -69,6 +84,11 @@ class VertexStatus:
     started: int | None = None
     completed: int | None = None
 
+    def __str__(self) -> str:
+        counted = f"{self.current:,} of {self.total:,}" if self.total else f"{self.current:,}" if self.current else ""
+        done = "done" if self.completed is not None else ""
+        return printable(": ".join(filter(None, (self.id.rstrip(":"), f"{counted} bytes" if counted else "", done))))
+
 
 @dataclass(frozen=True, slots=True)
 class VertexLog:
@@ -78,6 +98,9 @@ class VertexLog:
     timestamp: int | None
     stream: int
     data: bytes
+
+    def __str__(self) -> str:
+        return self.data.decode(errors="replace").removesuffix("\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +115,9 @@ class VertexWarning:
     source: SourceFile | None = None
     ranges: tuple[SourceRange, ...] = ()
 
+    def __str__(self) -> str:
+        return printable(f"warning: {self.short}")
+
 
 @dataclass(frozen=True, slots=True)
 class ImageId:
@@ -99,12 +125,18 @@ class ImageId:
 
     id: str
 
+    def __str__(self) -> str:
+        return printable(f"image {self.id}")
+
 
 @dataclass(frozen=True, slots=True)
 class EngineText:
     """A line of the Engine outside BuildKit's own progress, such as ``Successfully tagged``."""
 
     text: str
+
+    def __str__(self) -> str:
+        return self.text.removesuffix("\n")
 
 
 ProgressEvent: TypeAlias = Vertex | VertexStatus | VertexLog | VertexWarning | ImageId | EngineText

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import ssl
+import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -21,9 +23,10 @@ MAX_TEXT = 4096
 
 def unreachable(endpoint: Endpoint, reason: OSError) -> EngineUnreachable:
     """Make the error for a daemon that no connection can be opened to."""
-    why = reason.strerror or str(reason) or "no answer in time"
+    why = _no_socket(endpoint) or reason.strerror or str(reason) or "no answer in time"
     name = "buildkitd" if endpoint.is_buildkitd else "Docker Engine"
-    return EngineUnreachable(f"cannot reach a {name} at {endpoint}: {shortened(why)}. {_advice(endpoint, reason)}")
+    fact = f"cannot reach a {name} at {endpoint}: {shortened(why)}"
+    return EngineUnreachable(fact, advice=_advice(endpoint, reason))
 
 
 def broken_off(endpoint: Endpoint, reason: Exception) -> ConnectionClosed:
@@ -49,6 +52,17 @@ def shortened(text: str, *, limit: int = MAX_TEXT) -> str:
     return f"{text[:half]} [... {len(text) - 2 * half} characters ...] {text[-half:]}"
 
 
+def _no_socket(endpoint: Endpoint) -> str:
+    """Say that what the address names is something else; the system only says that nobody listens."""
+    if not isinstance(endpoint.address, UnixSocket):
+        return ""
+    try:
+        found = os.stat(endpoint.address.path)
+    except (OSError, ValueError):
+        return ""
+    return "" if stat.S_ISSOCK(found.st_mode) else "it is no socket"
+
+
 def _advice(endpoint: Endpoint, reason: OSError) -> str:
     if isinstance(reason, PermissionError):
         return (
@@ -66,8 +80,14 @@ def _advice(endpoint: Endpoint, reason: OSError) -> str:
     if isinstance(endpoint.address, ContainerAddress | PodAddress):
         return "Check that it runs, and that a buildkitd runs in it."
     if isinstance(endpoint.address, UnixSocket):
-        return (
-            "Start the daemon, or name another address, such as unix:///path/to/docker.sock or "
-            "docker-container://name (--host, connect(); for an Engine DOCKER_HOST too)."
-        )
+        return _socket_advice(reason)
     return "Check that the Engine runs, listens on this host and port, and is not behind a firewall."
+
+
+def _socket_advice(reason: OSError) -> str:
+    if isinstance(reason, TimeoutError):
+        return "Something listens there and says nothing: look at the daemon's log, or name another address (--host)."
+    return (
+        "Start the daemon, or name another address, such as unix:///path/to/docker.sock or docker-container://name "
+        "(--host, connect(); for an Engine DOCKER_HOST too)."
+    )

@@ -56,8 +56,7 @@ def read_info(answer: Answer, endpoint: Endpoint) -> EngineInfo:
     server = server_text(answer)
     said = answer.field("Api-Version")
     if not said and not server.startswith("Docker/"):
-        msg = f"what answers at {endpoint} is an HTTP server but no Docker Engine (Server: {server or 'not said'})"
-        raise EngineError(msg, status=answer.status)
+        raise EngineError(foreign_text(endpoint, f"Server: {server or 'not said'}"), status=answer.status)
     try:
         newest = ApiVersion.parse(said) if said else _UNSAID_API
     except ValueError as exc:
@@ -70,6 +69,14 @@ def read_info(answer: Answer, endpoint: Endpoint) -> EngineInfo:
         os_type=answer.field("Ostype"),
         server=server,
         experimental=answer.field("Docker-Experimental") == "true",
+    )
+
+
+def foreign_text(endpoint: Endpoint, reason: str) -> str:
+    """Say what to do where a server answers that is no Engine."""
+    return (
+        f"what answers at {endpoint} is an HTTP server but no Docker Engine ({reason}): look at the host, the port and "
+        "the path of the address, or name another one, of an Engine or a buildkitd"
     )
 
 

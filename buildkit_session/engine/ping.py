@@ -18,7 +18,7 @@ from buildkit_session.engine.address import TcpAddress
 from buildkit_session.engine.dialing import PATIENCE, dial
 from buildkit_session.engine.exchange import NO_BODIES, Answer, base_path, exchange, make_request
 from buildkit_session.engine.faults import broken_off, error_text, unreachable
-from buildkit_session.engine.info import EngineInfo, read_info, server_text
+from buildkit_session.engine.info import EngineInfo, foreign_text, read_info, server_text
 from buildkit_session.errors import EngineError, EngineUnreachable, UnsupportedError
 
 if TYPE_CHECKING:
@@ -129,6 +129,9 @@ async def _ask(endpoint: Endpoint, method: str, patience: float, alpn: tuple[str
 
 def _failure(answer: Answer, endpoint: Endpoint) -> Exception:
     if answer.status:
+        if answer.status == 404 and not _speaks_json(answer):
+            reason = f"HTTP 404 for {base_path(endpoint.address)}/_ping, which every Engine knows"
+            return EngineError(foreign_text(endpoint, reason), status=answer.status)
         text = error_text(answer.body()) or "no reason given"
         msg = f"the Engine at {endpoint} refused GET {base_path(endpoint.address)}/_ping: {text} (HTTP {answer.status})"
         return EngineError(msg, status=answer.status)
@@ -141,6 +144,11 @@ def _failure(answer: Answer, endpoint: Endpoint) -> Exception:
     return EngineError(
         f"what answers at {endpoint} does not speak HTTP as an Engine does: it sent {answer.head[:100]!r}"
     )
+
+
+def _speaks_json(answer: Answer) -> bool:
+    """Whether a refusal has the form that all refusals of an Engine have."""
+    return answer.field("Content-Type").startswith("application/json")
 
 
 def podman_text(server: str, endpoint: Endpoint) -> str:

@@ -35,7 +35,7 @@ class Limits:
     max_entries: int | None = None
 
     def __post_init__(self) -> None:
-        for name, limit in (("max-size", self.max_bytes), ("max-entries", self.max_entries)):
+        for name, limit in (("max-size (max_bytes)", self.max_bytes), ("max-entries", self.max_entries)):
             if limit is not None and not isinstance(limit, int):
                 raise InputError(f"{name} must be a whole number, not {limit!r}")
             if limit is not None and limit < 1:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from buildkit_session.errors import InputError, UnsupportedError
 from buildkit_session.request.environment import NO_DEFAULT_ATTESTATIONS, read_boolean
-from buildkit_session.request.fields import read_fields, split_pair, write_record
+from buildkit_session.request.fields import read_fields, write_record
 from buildkit_session.truth import FALSE, TRUE
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["asked_for", "for_frontend", "read_attestations"]
 
 _PROVENANCE: Final = "provenance"
+_GRAMMAR: Final = "write type=sbom or type=provenance"
 _DEFAULT: Final = "mode=min,inline-only=true"  # the type is not in it, as buildx sends it
 
 
@@ -112,7 +113,9 @@ def _parse(text: str) -> tuple[str, str | None]:
     what = f"attestation {text!r}"
     kind, disabled, attrs = "", False, {}
     for item in read_fields(text, what):
-        key, value = split_pair(item, what)
+        key, separator, value = item.partition("=")
+        if not separator:
+            raise InputError(f"invalid value {item!r} in {what}: expected key=value; {_GRAMMAR}")
         match key.lower().strip():
             case "type":
                 kind = value
@@ -121,7 +124,7 @@ def _parse(text: str) -> tuple[str, str | None]:
             case _:
                 attrs[key] = value
     if not kind:
-        raise InputError(f"attestation type not specified in {text!r}: write type=sbom or type=provenance")
+        raise InputError(f"attestation type not specified in {text!r}: {_GRAMMAR}")
     return kind, None if disabled else _write(kind, attrs)
 
 

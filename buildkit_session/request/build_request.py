@@ -192,7 +192,10 @@ class BuildRequest:
         names, variables = arguments.tags(tags), arguments.variables("build_args", build_args)
         filtered = tuple(stage for stage in arguments.texts("no_cache_filter", no_cache_filter) if stage)
         if arguments.flag("no_cache", no_cache) and filtered:
-            raise InputError("--no-cache and --no-cache-filter cannot currently be used together; choose one")
+            raise InputError(
+                "--no-cache and --no-cache-filter cannot currently be used together; choose one "
+                "(no_cache=, no_cache_filter=)"
+            )
         annotated: dict[str, str] = _read("annotations", annotations) or {}
         stated = any(value not in _NOTHING for value in (attests, sbom, provenance))
         return cls(
@@ -236,12 +239,19 @@ class BuildRequest:
         """
         for out in self.outputs:
             out.check()
-        for secret in self.secrets.values():
-            secret.check()
+        for name, secret in self.secrets.items():
+            _check_secret(name, secret)
         for source in self.ssh.values():
             source.check()
         if self.build_contexts:
             import_module("buildkit_session.request.named_context").check_all(self.build_contexts)
+
+
+def _check_secret(name: str, secret: Secret) -> None:
+    try:
+        secret.check()
+    except InputError as error:
+        raise InputError(f"secret {name!r}: {error}") from error
 
 
 def _text(name: str, value: object) -> str:

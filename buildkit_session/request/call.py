@@ -16,7 +16,7 @@ from buildkit_session.wording import a_type
 __all__ = ["parse", "read_call"]
 
 _BUILD: Final = "build"
-_ALIASES: Final = {"check": "lint"}
+_ALIASES: Final = {"check": "lint", "help": "subrequests.describe"}
 
 
 def read_call(given: object) -> Call | None:
@@ -36,7 +36,8 @@ def parse(text: str) -> Call | None:
     """Read one value of ``--call``: ``NAME[,format=FORMAT][,ignorestatus=BOOLEAN]``.
 
     Returns:
-        The question; ``None`` for ``build`` and an empty text, which ask for a build. ``check`` is ``lint``.
+        The question; ``None`` for ``build`` and an empty text, which ask for a build. ``check`` is ``lint``, and
+        ``help`` is ``subrequests.describe``: what else the frontend can be asked.
 
     Raises:
         InputError: the text breaks the grammar.

@@ -129,7 +129,9 @@ def require_tag_to_push(outputs: Iterable[Output]) -> None:
     """Raise InputError if an image shall be pushed and has no name."""
     for out in outputs:
         if isinstance(out, ImageOutput) and pushes(out) and not out.exporter[1].get("name"):
-            raise InputError("tag is needed when pushing to registry; give the build a tag (-t) or the output a name")
+            raise InputError(
+                "tag is needed when pushing to registry; give the build a tag, tags= (-t), or the output a name"
+            )
 
 
 def pushes(out: Output) -> bool:

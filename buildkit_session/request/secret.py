@@ -99,7 +99,7 @@ class EnvSecret(Secret):
 
     @property
     def _described(self) -> str:
-        return f"environment variable {self.name} of a secret"
+        return f"environment variable {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class FileSecret(Secret):
         try:
             found = self.path.stat()
         except OSError as error:
-            raise InputError(f"failed to stat {self.path} for a secret: {error.strerror}") from error
+            raise InputError(f"failed to stat {self.path}: {error.strerror}") from error
         self._require_suitable(found)
         if not os.access(self.path, os.R_OK):
             raise InputError(f"secret file {self.path} cannot be read: no permission")
@@ -166,7 +166,7 @@ class ValueSecret(Secret):
 
     def check(self) -> None:
         """Raise InputError if the value is too large."""
-        _bounded(self.content, "the value of a secret")
+        _bounded(self.content, "the value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,13 +192,13 @@ class CallSecret(Secret):
             raise
         except Exception as error:
             # Any code may be behind it. Its text is not repeated: it may hold the value.
-            raise InputError(f"the function of a secret failed with {type(error).__name__}") from error
+            raise InputError(f"the function failed with {type(error).__name__}") from error
         if found is None:
             return None
         content = found.encode() if isinstance(found, str) else found
         if not isinstance(content, bytes):
-            raise InputError(f"the function of a secret must return bytes, a text or None, not {type(found).__name__}")
-        return _bounded(content, "what the function of a secret returned")
+            raise InputError(f"the function must return bytes, a text or None, not {type(found).__name__}")
+        return _bounded(content, "what the function returned")
 
     async def _call(self) -> Found:
         if iscoroutinefunction(self.function):
@@ -309,7 +309,7 @@ def _read(text: str) -> dict[str, str]:
         key, separator, content = item.partition("=")
         key = key.lower()
         if not separator:
-            raise InputError(f"invalid field {number} of a secret must be a key=value pair; {_GRAMMAR}")
+            raise InputError(f"field {number} of a secret must be a key=value pair; {_GRAMMAR}")
         if key not in {"type", "id", "source", "src", "env"}:
             raise InputError(f"unexpected key '{key}' of a secret; {_GRAMMAR}")
         if key == "type" and content not in _KINDS:

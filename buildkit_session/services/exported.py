@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Exported:
     removed: int = 0
     dropped_bits: int = 0
     dropped_xattrs: int = 0
-    entries: tuple[ListedEntry, ...] = ()
+    entries: tuple[ListedEntry, ...] = field(default=(), repr=False)
 
     @classmethod
     def of_streams(cls, dest: Path, streams: Sequence[Written], removed: int) -> Exported:

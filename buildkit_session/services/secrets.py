@@ -103,7 +103,9 @@ async def _read(name: str, source: SecretSource) -> bytes | None:
     """
     try:
         data = await source.read()
-    except (InputError, TransferError):
+    except InputError as error:
+        raise InputError(f"secret {name!r}: {error}") from error
+    except TransferError:
         raise
     except Exception as error:  # a caller's source may raise anything
         raise TransferError(f"cannot read the secret {name!r}: {type(error).__name__}") from error

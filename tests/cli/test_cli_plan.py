@@ -111,7 +111,7 @@ def test_the_ignore_file_of_another_dockerfile(context: Path, tmp_path: Path) ->
         (["nowhere"], 'failed to plan: unable to prepare context: path "nowhere" not found'),
         (["--format=xml", "."], "failed to plan: invalid format xml; use text or json"),
         (["-f", "nowhere", "."], "failed to plan: failed to read dockerfile: open nowhere: "),
-        (["-"], "failed to plan: a context of '-' is not supported yet"),
+        (["-"], "failed to plan: a plan is made of a directory, not of '-'"),
         ([], "'buildkit-session plan' requires 1 argument"),
     ],
 )

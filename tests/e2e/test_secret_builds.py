@@ -64,8 +64,9 @@ async def test_an_optional_secret_may_be_missing(daemon: Daemon, tmp_path: Path,
 
 
 async def test_a_required_secret_may_not(daemon: Daemon, tmp_path: Path, busybox: Path) -> None:
-    with pytest.raises(BuildError, match=r"secret a.*not found"):
+    with pytest.raises(BuildError, match=r"secret a.*not found") as caught:
         await run(daemon, tmp_path, busybox, "id=a,required=true echo hello", {})
+    assert caught.value.advice == "offer it with secrets= (--secret id=a)"
 
 
 async def test_a_broken_source_fails_even_an_optional_mount(daemon: Daemon, tmp_path: Path, busybox: Path) -> None:

@@ -100,7 +100,14 @@ async def test_neither(tmp_path: Path, answer: bytes, error: type[Exception]) ->
         with pytest.raises(error) as caught:
             await probe(endpoint)
     assert not isinstance(caught.value, EngineUnreachable)
-    assert b"404" not in answer or "nope (HTTP 404)" in str(caught.value)
+    assert b"404" not in answer or "is an HTTP server but no Docker Engine (HTTP 404" in str(caught.value)
+
+
+async def test_a_file_that_is_no_socket(tmp_path: Path) -> None:
+    """The system says that the connection was refused, as if nobody listened."""
+    (tmp_path / "file").touch()
+    with pytest.raises(EngineUnreachable, match="it is no socket"):
+        await probe(Endpoint(UnixSocket(str(tmp_path / "file"))))
 
 
 async def test_head_is_refused(tmp_path: Path) -> None:
@@ -117,7 +124,7 @@ async def test_silence(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "s"))
         listener.listen()
-        with pytest.raises(EngineUnreachable, match="no answer in time"):
+        with pytest.raises(EngineUnreachable, match=r"no answer in time\. Something listens there"):
             await probe(Endpoint(UnixSocket(str(tmp_path / "s"))), patience=0.02)
 
 

@@ -174,7 +174,9 @@ def test_streams_share_a_quota() -> None:
 @pytest.mark.parametrize("number", [0, -1])
 def test_a_limit_is_positive(number: int) -> None:
     """Nought would be no limit to some and nothing at all to others."""
-    with pytest.raises(InputError, match=r"max-size .* is not a positive number; leave it out for no limit"):
+    with pytest.raises(
+        InputError, match=r"max-size \(max_bytes\) .* is not a positive number; leave it out for no limit"
+    ):
         Limits(max_bytes=number)
     with pytest.raises(InputError, match=r"max-entries .* is not a positive number"):
         Limits(max_entries=number)

@@ -61,6 +61,7 @@ def test_the_first_of_a_type_counts() -> None:
     [
         (["sbom"], "invalid value 'sbom'"),
         (["mode=max"], "attestation type not specified"),
+        (["foo"], "expected key=value; write type=sbom"),
         (["type=sbom,disabled=maybe"], "invalid value disabled=maybe"),
         ({"": "x=y"}, "attestation type not specified"),
         ({"sbom": 3}, "must be true, false or a text"),

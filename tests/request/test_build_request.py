@@ -147,6 +147,11 @@ def test_what_is_missing_on_this_machine_is_found_when_asked(
     BuildRequest.of(build_contexts={"a": "docker-image://b"}).check()
 
 
+def test_a_secret_that_is_missing_is_named() -> None:
+    with pytest.raises(InputError, match=r"^secret 'npm': environment variable NOPE_X is not set"):
+        BuildRequest.of(secrets={"npm": secret.env("NOPE_X")}).check()
+
+
 def test_what_may_be_secret_is_not_shown() -> None:
     made = BuildRequest.of(
         build_args={"PASSWORD": "hunter2"},

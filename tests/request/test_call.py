@@ -15,6 +15,7 @@ from buildkit_session.request.call import parse, read_call
         ("", None),
         ("build", None),
         ("check", Call("lint")),
+        ("help", Call("subrequests.describe")),
         ("outline,format=json", Call("outline", "json")),
         ("format=json,targets,ignorestatus=true", Call("targets", "json", ignore_status=True)),
         ("subrequests.describe", Call("subrequests.describe")),

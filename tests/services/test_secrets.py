@@ -104,7 +104,7 @@ async def test_a_broken_source(error: Exception) -> None:
 
 async def test_a_source_that_explains_itself() -> None:
     """The server keeps the text from the daemon, and the build shows it to the caller."""
-    with pytest.raises(InputError, match=r"^no /home/me/token$"):
+    with pytest.raises(InputError, match=r"^secret 'a': no /home/me/token$"):
         await ask(Secrets({"a": Broken(InputError("no /home/me/token"))}), "a")
 
 
