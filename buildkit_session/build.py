@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias
 import anyio
 from anyio import to_thread
 
-from buildkit_session.engine.events import ImageId
+from buildkit_session.engine.events import ImageId, Vertex
 from buildkit_session.engine.metadata_file import image_id
 from buildkit_session.errors import (
     BuildError,
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Build", "BuildResult", "Lifeline"]
 
+_IMPORT: Final = "importing cache manifest"
+"""What the names of steps begin with that import cache; that one fails does not fail the build."""
+
 EXPORT_PATIENCE: Final = 30.0
 """Seconds that exports may go on after the daemon has reported the end of the build."""
 
@@ -57,7 +60,8 @@ class BuildResult:
         exports: what was written to directories, and what listings found, in the order of the outputs.
         ref: the name of the build in the daemon's history; empty where the Engine's own endpoint ran it.
         metadata: what the exporters report, such as ``containerimage.digest``; likewise.
-        warnings: what was left out, and the build has succeeded all the same.
+        warnings: what was left out, and the build has succeeded all the same: cache that could not be imported,
+            annotations without an image that was asked for.
     """
 
     image_id: str | None
@@ -102,6 +106,7 @@ class Build:
         self._left = False  # the block of Client.start()
         self.ref = ref
         self.warnings = tuple(warnings)
+        self._failed_imports: dict[str, str] = {}  # by digest
 
     def __repr__(self) -> str:
         return f"<Build session={self._session.id} finished={self.finished}>"
@@ -136,6 +141,8 @@ class Build:
             raise error from cause
         if isinstance(event, ImageId):
             self._image_id = event.id
+        elif isinstance(event, Vertex) and event.error and event.name.startswith(_IMPORT):
+            self._failed_imports[event.digest] = f"{event.name} failed: {event.error}"
         return event
 
     async def result(self) -> BuildResult:
@@ -152,15 +159,14 @@ class Build:
         for target in self._targets:
             await _wait_for(target)
         exports = [await target.commit() for target in self._targets]
-        if self._finish is not None:
-            await to_thread.run_sync(self._finish, response)
+        await self._finish_layouts(response)
         return BuildResult(
             image or None,
             self._outputs,
             tuple(export for export in exports if export is not None),
             self.ref,
             response,
-            self.warnings,
+            (*self.warnings, *self._failed_imports.values()),
         )
 
     async def _next(self) -> ProgressEvent:
@@ -172,6 +178,17 @@ class Build:
                 if not self._stream.finished:  # else the end of the build is known, and what is left to tell arrives
                     raise
         return await anext(self._stream)
+
+    async def _finish_layouts(self, response: Mapping[str, str]) -> None:
+        if self._finish is None:
+            return
+        try:
+            await to_thread.run_sync(self._finish, response)
+        except RemoteProtocolError as error:
+            # A daemon that did not hear, or does not tell, that this side could not write.
+            if isinstance(cause := self._session.own_failure, SessionError):
+                raise cause from error
+            raise
 
     def leave(self) -> None:
         """Say that the block of :meth:`Client.start` was left."""
@@ -186,8 +203,9 @@ class Lifeline:
     daemon's two connections have no order between them. The caller's own code is never cancelled.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, address: str) -> None:
         self._connection = connection
+        self._address = address  # of the daemon, for people
         self._waits: set[anyio.CancelScope] = set()
         self._deadline = math.inf
         connection.on_closed = self._cut
@@ -208,7 +226,8 @@ class Lifeline:
             finally:
                 self._waits.discard(wait)
         if wait.cancelled_caught:
-            raise ConnectionClosed("the daemon closed the session during the build") from self._connection.error
+            text = f"the daemon at {self._address} closed the session during the build"
+            raise ConnectionClosed(text) from self._connection.error
 
     def _cut(self) -> None:
         self._deadline = min(self._deadline, anyio.current_time() + LAST_WORDS)

@@ -75,6 +75,7 @@ class Client:
     async def aclose(self) -> None:
         """Release what the client holds. Builds that still run are cancelled by leaving their own block."""
         self._entered = False
+        await self._daemon.aclose()
 
     async def info(self) -> DaemonInfo:
         """What the daemon is, and the way that was chosen to it; asked once.

@@ -88,7 +88,7 @@ class ContentStores:
             digest = entry.attrs.get("digest") or str(resolve(source, entry.attrs.get("tag") or DEFAULT_TAG).digest)
         except InputError as error:
             self.warnings.append(f"local cache import at {source} is left out: {error}")
-            log.warning("%s", self.warnings[-1])
+            log.info("%s", self.warnings[-1])
             return None
         self.stores[f"local:{source}"] = OciLayout(source)
         return replace(entry, attrs={**entry.attrs, "digest": digest})

@@ -96,7 +96,8 @@ async def prepared(
     async with AsyncExitStack() as stack:
         maker = _Maker(stack, fetch)
         await maker.add_context(context, None if file is None else os.fspath(file))
-        await to_thread.run_sync(maker.add_named, named)
+        if named:
+            await to_thread.run_sync(maker.add_named, named)
         yield maker.inputs
 
 
@@ -135,8 +136,6 @@ class _Maker:
                 await self._add_remote_file(file)
 
     def add_named(self, named: Mapping[str, NamedContext]) -> None:
-        if not named:
-            return
         from buildkit_session.request.named_context import (  # noqa: PLC0415 - few builds have any
             LocalContext,
             OciLayoutContext,

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from buildkit_session import output
 from buildkit_session.errors import InputError
-from buildkit_session.request.ssh import SshAgent, SshKeys
-from buildkit_session.services.filesend import FileSend
 from buildkit_session.session import Session, shared_key
 from buildkit_session.wording import a_type
 
@@ -65,6 +63,8 @@ def make_session(
     layouts = {**inputs.layouts, **(stores.stores if stores else {})}
     services: list[Service] = [shared] if inputs.directories else []
     if targets:
+        from buildkit_session.services.filesend import FileSend  # noqa: PLC0415 - many builds export nothing
+
         services.append(FileSend(targets))
     if request.secrets:
         from buildkit_session.services.secrets import Secrets  # noqa: PLC0415 - few builds have any
@@ -166,13 +166,20 @@ async def running_agents(sources: Mapping[str, SshSource], *, over_ssh: bool) ->
     Raises:
         InputError: there is no agent, or a file is no key.
     """
+    if not sources and not over_ssh:
+        yield {}
+        return
     if over_ssh and not sources:
+        from buildkit_session.request.ssh import SshAgent  # noqa: PLC0415 - few builds fetch by ssh
+
         sources = {"default": SshAgent()}
     async with AsyncExitStack() as stack:
         yield {name: await _agent(source, stack) for name, source in sources.items()}
 
 
 async def _agent(source: SshSource, stack: AsyncExitStack) -> Agent:
+    from buildkit_session.request.ssh import SshKeys  # noqa: PLC0415 - as above
+
     if isinstance(source, SshKeys):
         from buildkit_session.services.key_agent import key_agent  # noqa: PLC0415 - few builds have keys
 

@@ -124,7 +124,7 @@ class Run:
                     yield Build(
                         self._stream,
                         session,
-                        Lifeline(connection),
+                        Lifeline(connection, self._info.address),
                         self._outputs,
                         self._targets.values(),
                         ref=solve.ref,
@@ -168,10 +168,18 @@ class Run:
         async with AsyncExitStack() as stack:
             engine = await stack.enter_async_context(EngineClient(self._daemon.endpoint, info=self._info.engine))
             connection = await stack.enter_async_context(session.serving(engine.dial_session))
-            lifeline = Lifeline(connection)
+            lifeline = Lifeline(connection, self._info.address)
             with lifeline.waiting():
                 stream = await stack.enter_async_context(engine.build(params))
-            yield Build(stream, session, lifeline, self._outputs, self._targets.values(), explain=self._shared.explain)
+            yield Build(
+                stream,
+                session,
+                lifeline,
+                self._outputs,
+                self._targets.values(),
+                explain=self._shared.explain,
+                warnings=self._warnings(),
+            )
 
     def _session(self, stores: ContentStores | None) -> Session:
         return make_session(
@@ -223,8 +231,15 @@ class Run:
             yield "cgroup_parent", self._request.cgroup_parent
 
     def _warnings(self) -> Iterator[str]:
-        if not self._outputs and not self._request.outputs and self._question is None:
+        if self._request.outputs or self._question is not None:
+            return
+        if not self._outputs:
             yield (
                 "No output specified, so the result stays in the daemon's cache alone; "
                 "ask for one by --output, --push or --load (outputs=, push=True, load=True)"
+            )
+        elif self._request.annotations:
+            yield (
+                "Annotations are for outputs that are named, so the image has none; "
+                "add --output type=image, --push or --load (outputs=, push=True, load=True)"
             )

@@ -27,15 +27,18 @@ import contextlib
 import gc
 import importlib
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from buildkit_session import __version__
+from buildkit_session.cli.build_flags import BUILDER
 from buildkit_session.cli.console import Console, StreamLostError
 from buildkit_session.cli.failure import BAD_USAGE, FAILURE, READER_GONE, SUCCESS, report, usage_hint
 from buildkit_session.cli.flags import CommandLine, Flag, UsageError, describe, parse
+from buildkit_session.wording import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["main"]
 
@@ -46,10 +49,12 @@ _COMMANDS: Final = {
         "build": "Start a build",
         "doctor": "Say what can be built here, what cannot, and what is broken",
         "du": "Show what the build cache holds",
+        "help": "Print usage, of a command too",
         "history": "Look at builds that have run, or forget them",
         "info": "Show what the daemon is and how it is reached",
         "plan": "Show what a build would send, without a daemon",
         "prune": "Remove build cache",
+        "version": "Print the version",
     },
     "history": {
         "logs": "Print the logs of a build record",
@@ -57,10 +62,16 @@ _COMMANDS: Final = {
         "rm": "Remove build records",
     },
 }
+_HOST = Flag(
+    "host",
+    "Address of a Docker Engine or buildkitd: unix://PATH, tcp://HOST:PORT, ssh://HOST, docker-container://NAME",
+    "ADDRESS",
+    short="H",
+)
 _GLOBAL_FLAGS = (
     Flag("debug", "Show tracebacks of errors and the debug log", short="D"),
     Flag("help", "Print usage", short="h"),
-    Flag("host", "Address of the Docker Engine, such as unix:///var/run/docker.sock", "ADDRESS", short="H"),
+    _HOST,
 )
 _VERSION = Flag("version", "Print the version", short="v")
 
@@ -73,7 +84,8 @@ _OBJECTS_PER_COLLECTION: Final = 100_000
 class _Command(Protocol):
     """What the module of a command offers.
 
-    It may have ``OPERANDS`` too: how many it takes, at least and at most, where that is not one.
+    It may have ``OPERANDS`` too: how many it takes, at least and at most, where that is not one; and ``OFFLINE``, if it
+    asks no daemon.
     """
 
     FLAGS: tuple[Flag, ...]
@@ -110,18 +122,28 @@ def _guarded(argv: Sequence[str]) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
-    return _run_group("", CommandLine(), argv)
+    return _run_group("", CommandLine(), _as_flags(argv))
+
+
+def _as_flags(argv: Sequence[str]) -> Sequence[str]:
+    """Write the commands ``help`` and ``version`` as the flags that they stand for."""
+    match list(argv):
+        case ["help", *words]:
+            return [*words, "--help"]
+        case ["version", *words]:
+            return ["--version", *words]
+    return argv
 
 
 def _run_group(name: str, before: CommandLine, argv: Sequence[str]) -> int:
     """Run one of the commands whose names begin with ``name``."""
     program = f"{_PROGRAM} {name}".rstrip()
     usage = f"Usage:  {program} [OPTIONS] COMMAND"
-    flags = _GLOBAL_FLAGS if name else (*_GLOBAL_FLAGS, _VERSION)
+    flags = (BUILDER, *_GLOBAL_FLAGS) if name else (BUILDER, *_GLOBAL_FLAGS, _VERSION)
     try:
         line = parse(flags, argv, mixed=False)
     except UsageError as error:
-        return _refuse(error, usage, program)
+        return _refuse(error, flags, usage, program)
     if line.is_set("version"):
         Console.output().write(f"{_PROGRAM} {__version__}\n")
         return SUCCESS
@@ -131,7 +153,8 @@ def _run_group(name: str, before: CommandLine, argv: Sequence[str]) -> int:
     line.fill_from(before)
     word, *rest = line.operands
     if word not in _COMMANDS[name]:
-        report(f"unknown command: {word!r}; there is: {', '.join(_COMMANDS[name])}")
+        there = f"; there is: {', '.join(_COMMANDS[name])}"
+        report(f"unknown command: {word!r}{did_you_mean(word, _COMMANDS[name]) or there}")
         return FAILURE
     if word in _COMMANDS:
         return _run_group(word, line, rest)
@@ -140,12 +163,14 @@ def _run_group(name: str, before: CommandLine, argv: Sequence[str]) -> int:
 
 def _run_command(name: str, summary: str, before: CommandLine, rest: Sequence[str]) -> int:
     command = cast("_Command", importlib.import_module(f"buildkit_session.cli.{name.replace(' ', '_')}"))
-    flags = sorted((*_GLOBAL_FLAGS, *command.FLAGS), key=lambda flag: flag.name)
+    flags = sorted(
+        (*_global_flags(offline=getattr(command, "OFFLINE", False)), *command.FLAGS), key=lambda flag: flag.name
+    )
     usage = f"Usage:  {_PROGRAM} {command.USAGE}"
     try:
         line = parse(flags, rest)
     except UsageError as error:
-        return _refuse(error, usage, f"{_PROGRAM} {name}")
+        return _refuse(error, flags, usage, f"{_PROGRAM} {name}")
     if line.is_set("help"):
         Console.output().write(f"{usage}\n\n{summary}\n\nOptions:\n{describe(flags)}\n")
         return SUCCESS
@@ -154,6 +179,11 @@ def _run_command(name: str, summary: str, before: CommandLine, rest: Sequence[st
         return FAILURE
     line.fill_from(before)
     return command.run(line)
+
+
+def _global_flags(*, offline: bool) -> Iterator[Flag]:
+    for flag in _GLOBAL_FLAGS:
+        yield replace(flag, hidden=True) if offline and flag is _HOST else flag
 
 
 def _miscounted(number: int, least: int, most: int | None) -> str:
@@ -167,8 +197,10 @@ def _miscounted(number: int, least: int, most: int | None) -> str:
     return f"requires {bound}{count} argument{'' if count == 1 else 's'}"
 
 
-def _refuse(error: UsageError, usage: str, command: str) -> int:
-    Console.messages().write(f"{error}{usage_hint(usage, command)}\n")
+def _refuse(error: UsageError, flags: Sequence[Flag], usage: str, command: str) -> int:
+    known = [flag.name for flag in flags if not flag.hidden]
+    meant = did_you_mean(error.unknown, known, prefix="--") if error.unknown else ""
+    Console.messages().write(f"{error}{meant}{usage_hint(usage, command)}\n")
     return BAD_USAGE
 
 

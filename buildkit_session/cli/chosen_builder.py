@@ -12,13 +12,15 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from buildkit_session.client import connect
+from buildkit_session.client import Client
 from buildkit_session.engine.builders import find_builder
+from buildkit_session.engine.contexts import find_endpoint
+from buildkit_session.engine.daemon import Daemon
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from buildkit_session.client import Client
+    from buildkit_session.engine.address import Endpoint
     from buildkit_session.engine.builders import Builder
     from buildkit_session.offer import CredentialsLike
 
@@ -49,9 +51,13 @@ class ChosenBuilder:
 
     def connect(self, *, credentials: CredentialsLike | None = None) -> Client:
         """Make the client; see :func:`~buildkit_session.client.connect`."""
+        return Client(Daemon(self.endpoint()), credentials=credentials)
+
+    def endpoint(self) -> Endpoint:
+        """Find the daemon; errors as for :func:`~buildkit_session.engine.contexts.find_endpoint`."""
         if self.builder is not None:
-            return connect(builder=self.builder, credentials=credentials)
-        return connect(self.address, credentials=credentials)
+            return self.builder.nodes[0].endpoint
+        return find_endpoint(self.address, source="--host")
 
 
 def choose_builder(host: str | None, builder: str | None, *, environ: Mapping[str, str] = os.environ) -> ChosenBuilder:

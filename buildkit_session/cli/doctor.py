@@ -54,10 +54,8 @@ def run(line: CommandLine) -> int:
 
 def _endpoint(line: CommandLine) -> Endpoint:
     from buildkit_session.cli.chosen_builder import choose_builder  # noqa: PLC0415 - as above
-    from buildkit_session.engine.contexts import find_endpoint  # noqa: PLC0415 - as above
 
-    chosen = choose_builder(line.last("host"), line.last("builder"))
-    return find_endpoint(chosen.address) if chosen.builder is None else chosen.builder.nodes[0].endpoint
+    return choose_builder(line.last("host"), line.last("builder")).endpoint()
 
 
 def _text(findings: Sequence[Finding]) -> str:

@@ -177,5 +177,5 @@ def _head(flag: Flag) -> str:
 
 
 def _rows(head: str, explanation: str, column: int, width: int) -> Iterator[str]:
-    for number, line in enumerate(textwrap.wrap(explanation, max(width - column, 20))):
+    for number, line in enumerate(textwrap.wrap(explanation, max(width - column, 20), break_on_hyphens=False)):
         yield (head if number == 0 else "").ljust(column) + line

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from buildkit_session.fsutil.dockerignore import IgnoreLine
     from buildkit_session.plan import DirectoryTotal, IgnoreDecision, Plan, PlanWarning
 
-__all__ = ["FLAGS", "USAGE", "run"]
+__all__ = ["FLAGS", "OFFLINE", "USAGE", "run"]
 
 USAGE = "plan [OPTIONS] PATH"
+OFFLINE = True
 FLAGS = (
     Flag("digest", "Print the digest of what would be sent, the same on every machine, and nothing else"),
     Flag("file", "Name of the Dockerfile, whose own ignore file counts (default: PATH/Dockerfile)", "PATH", short="f"),

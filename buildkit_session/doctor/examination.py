@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -59,17 +60,17 @@ async def _examine_daemon(find: Callable[[], Endpoint], environ: Mapping[str, st
         endpoint = await to_thread.run_sync(find)
     except SessionError as error:
         return [Finding(Level.BROKEN, "address", str(error))]
-    daemon = Daemon(endpoint)
-    try:
-        with anyio.fail_after(PATIENCE):
-            info = await daemon.info()
-    except (SessionError, TimeoutError) as error:
-        text = str(error) or f"what listens at {endpoint} says nothing within {PATIENCE:g} seconds"
-        return [Finding(Level.BROKEN, "daemon", text, _elsewhere(endpoint, environ))]
-    described = [*_daemon(info), *_platforms(info.workers)]
-    if info.way == "build":
-        return [*described, *await _session(daemon, info)]
-    return [*described, *await _frontend(daemon), *await _history(daemon)]
+    async with aclosing(Daemon(endpoint)) as daemon:
+        try:
+            with anyio.fail_after(PATIENCE):
+                info = await daemon.info()
+        except (SessionError, TimeoutError) as error:
+            text = str(error) or f"what listens at {endpoint} says nothing within {PATIENCE:g} seconds"
+            return [Finding(Level.BROKEN, "daemon", text, _elsewhere(endpoint, environ))]
+        described = [*_daemon(info), *_platforms(info.workers)]
+        if info.way == "build":
+            return [*described, *await _session(daemon, info)]
+        return [*described, *await _frontend(daemon), *await _history(daemon)]
 
 
 def _elsewhere(endpoint: Endpoint, environ: Mapping[str, str]) -> str:

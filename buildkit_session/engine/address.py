@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from buildkit_session.engine.api_version import ApiVersion
 
 __all__ = [
+    "ARGUMENT",
     "BUILDX_PREFIX",
     "DEFAULT_SOCKET",
     "Address",
@@ -35,13 +36,19 @@ __all__ = [
 
 DEFAULT_SOCKET = "/var/run/docker.sock"
 
+ARGUMENT: Final = "the address argument"
+"""Where an address comes from that a program has given."""
+
 BUILDX_PREFIX: Final = "buildx_buildkit_"
 """What the names of buildx's containers begin with, before that of the node."""
 
 Scheme: TypeAlias = Literal["tcp", "http", "https"]
 ContainerProgram: TypeAlias = Literal["docker", "podman", "nerdctl"]
 
-_FORMS = "use unix:///path/to/docker.sock, tcp://host:port or ssh://user@host"
+_FORMS = (
+    "use unix:///path/to/docker.sock, tcp://host:port or ssh://user@host; --host and connect() also take "
+    "docker-container://name, podman-container://name, nerdctl-container://name and kube-pod://name"
+)
 
 # tcp:// means 2375 even when TLS is on (docker/cli:opts/hosts.go); the other two are plain URLs.
 _DEFAULT_PORTS: dict[Scheme, int] = {"tcp": 2375, "http": 80, "https": 443}
@@ -199,7 +206,7 @@ class Endpoint:
 
     address: Address
     tls: TlsFiles | None = None
-    source: str = "the address argument"
+    source: str = ARGUMENT
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold credentials: not in a repr
     api_version: ApiVersion | None = None
     buildkitd: bool = False
@@ -214,7 +221,7 @@ class Endpoint:
         return f"{self.address} (from {self.source})"
 
 
-def parse_address(text: str, *, source: str = "the address argument") -> Address:
+def parse_address(text: str, *, source: str = ARGUMENT) -> Address:
     """Read the address of an Engine or a buildkitd.
 
     Args:
@@ -248,7 +255,7 @@ def parse_address(text: str, *, source: str = "the address argument") -> Address
 
 def _parse_bare(text: str, source: str) -> TcpAddress:
     if text.startswith("/"):
-        msg = f"{text!r} from {source} is not an Engine address: a socket is written unix://{text}"
+        msg = f"{text!r} from {source} is no address of a daemon: a socket is written unix://{text}"
         raise InputError(msg)
     # Without a port a bare word is more often a typing error or the name of a context than a host.
     if not text.rpartition(":")[2].isdecimal():
@@ -341,4 +348,4 @@ def _url_problem(parts: SplitResult, host: str, port: int | None) -> str | None:
 
 
 def _bad(text: str, source: str, why: str) -> InputError:
-    return InputError(f"{text!r} from {source} is not an Engine address ({why}): {_FORMS}")
+    return InputError(f"{text!r} from {source} is no address of a daemon ({why}): {_FORMS}")

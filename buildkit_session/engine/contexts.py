@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from buildkit_session.docker_directory import docker_directory
 from buildkit_session.docker_settings import Settings
 from buildkit_session.engine.address import (
+    ARGUMENT,
     DEFAULT_SOCKET,
     Address,
     ContainerAddress,
@@ -50,7 +51,11 @@ _LINE_BREAKS = re.compile(r"[\r\n\0]")
 
 
 def find_endpoint(
-    address: str | None = None, *, tls: TlsFiles | None = None, environ: Mapping[str, str] = os.environ
+    address: str | None = None,
+    *,
+    tls: TlsFiles | None = None,
+    source: str = ARGUMENT,
+    environ: Mapping[str, str] = os.environ,
 ) -> Endpoint:
     """Find the daemon to use. Reads a few small files; opens no connection.
 
@@ -60,13 +65,14 @@ def find_endpoint(
     Args:
         address: as in ``parse_address``, or ``None``.
         tls: TLS settings for ``address``, instead of those of the environment.
+        source: where ``address`` comes from, for people.
         environ: the environment; also names the home directory (``HOME``) and docker's directory (``DOCKER_CONFIG``).
 
     Raises:
         InputError: an address, a setting or a file cannot be used, or a named context does not exist.
         UnsupportedError: the address needs a transport that there is none for, such as ``npipe://``.
     """
-    finder = _Finder(environ)
+    finder = _Finder(environ, source)
     return finder.find(address) if tls is None else finder.with_tls(address, tls)
 
 
@@ -99,8 +105,9 @@ def has_context(name: str, *, environ: Mapping[str, str] = os.environ) -> bool:
 class _Finder:
     """Answers for one environment."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], source: str = ARGUMENT) -> None:
         self._environ = environ
+        self._source = source  # of an address that is given
         self._home = Path(environ.get("HOME") or Path.home())
         self._directory = docker_directory(environ)
         self._config = Settings.read(self._directory / "config.json", missing_ok=True)
@@ -142,11 +149,11 @@ class _Finder:
         return self._default()
 
     def _argument(self, text: str) -> Endpoint:
-        address = parse_address(text)
+        address = parse_address(text, source=self._source)
         if not isinstance(address, ContainerAddress) or address.program != "docker":
-            return self._endpoint(address, self._tls_for(address), "the address argument")
+            return self._endpoint(address, self._tls_for(address), self._source)
         via = self.context(address.context) if address.context else self._configured()
-        return Endpoint(address, buildkitd=True, via=via)
+        return Endpoint(address, source=self._source, buildkitd=True, via=via)
 
     def _given(self, text: str, source: str) -> Endpoint:
         address = _engine_address(text, source)

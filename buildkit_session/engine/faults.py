@@ -67,6 +67,7 @@ def _advice(endpoint: Endpoint, reason: OSError) -> str:
         return "Check that it runs, and that a buildkitd runs in it."
     if isinstance(endpoint.address, UnixSocket):
         return (
-            "Start the Engine, or name another address, such as unix:///path/to/docker.sock (or set DOCKER_HOST to it)."
+            "Start the daemon, or name another address, such as unix:///path/to/docker.sock or "
+            "docker-container://name (--host, connect(); for an Engine DOCKER_HOST too)."
         )
     return "Check that the Engine runs, listens on this host and port, and is not behind a firewall."

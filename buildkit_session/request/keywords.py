@@ -37,6 +37,7 @@ class BuildKeywords(TypedDict, total=False):
         build_contexts: further contexts: ``{"lib": "../lib", "base": "docker-image://alpine"}``.
         labels: labels of the image.
         annotations: ``{"KEY": "value"}``, or texts with a type and a platform in front, as ``index:KEY=value``.
+            An output must be named for them: the one that an Engine has by default gets none, as with buildx.
         attests: statements about how the image was made: ``{"sbom": True, "provenance": "mode=max"}``.
         sbom: short for ``attests={"sbom": ...}``.
         provenance: short for ``attests={"provenance": ...}``.

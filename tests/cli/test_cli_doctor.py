@@ -63,7 +63,7 @@ def test_nobody_listens(tmp_path: Path, home: dict[str, str]) -> None:
         other.bind(str(tmp_path / "docker.sock"))
         level, text, advice = findings("-H", f"unix://{tmp_path}/none.sock", code=1, **home)["daemon"]
     assert level == "broken"
-    assert "No such file or directory. Start the Engine" in text
+    assert "No such file or directory. Start the daemon" in text
     assert f"-H unix://{tmp_path}/docker.sock" in advice
 
 

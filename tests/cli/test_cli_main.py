@@ -40,7 +40,17 @@ def test_the_help_of_build_names_every_flag_in_eighty_columns() -> None:
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("word", ["--version", "-v"])
+def test_help_is_a_command_too() -> None:
+    assert run("help", "history", "ls").stdout == run("history", "ls", "--help").stdout
+    assert run("help").stdout == run("--help").stdout
+
+
+def test_what_needs_no_daemon_offers_no_address() -> None:
+    assert "--host" not in run("plan", "--help").stdout
+    assert "--host" in run("info", "--help").stdout
+
+
+@pytest.mark.parametrize("word", ["--version", "-v", "version"])
 def test_the_version_is_the_packages(word: str) -> None:
     assert run(word).stdout == f"buildkit-session {buildkit_session.__version__}\n"
 
@@ -49,6 +59,7 @@ def test_the_version_is_the_packages(word: str) -> None:
     ("words", "message"),
     [
         (["--nope"], "unknown flag: --nope"),
+        (["build", "--no-cahce", "."], "unknown flag: --no-cahce; did you mean --no-cache?"),
         (["build", "--nope", "."], "unknown flag: --nope"),
         (["build", "-x", "."], "unknown shorthand flag: 'x' in -x"),
         (["build", ".", "-t"], "flag needs an argument: 't' in -t"),
@@ -72,6 +83,7 @@ def test_flags_that_mean_nothing_are_ignored_with_a_warning() -> None:
     ("words", "message"),
     [
         (["nope"], "unknown command: 'nope'; there is: build"),
+        (["biuld"], "unknown command: 'biuld'; did you mean build?"),
         (["build"], "'buildkit-session build' requires 1 argument"),
         (["build", "a", "b"], "'buildkit-session build' requires 1 argument"),
         (["build", "-o", "type=local", "."], "failed to build: dest is required for local exporter"),

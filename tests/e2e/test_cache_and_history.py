@@ -218,3 +218,19 @@ async def test_a_buildkitd(buildkitd: Buildkitd, tmp_path: Path) -> None:
 async def test_a_limit_that_is_none(limit: int, remembering: bk.Client) -> None:
     with pytest.raises(bk.InputError, match="limit must be a number of builds from 1 on"):
         await remembering.history(limit=limit)
+
+
+async def test_cache_that_cannot_be_had_is_no_failure(client: bk.Client, tmp_path: Path) -> None:
+    """The daemon fails the step that imports it, and no more; the result names it."""
+    context = write_context(tmp_path)
+    result = await client.build(context, cache_from=["type=bogus"], outputs="type=cacheonly")
+    (warning,) = result.warnings
+    assert warning.startswith("importing cache manifest")
+    assert "bogus" in warning
+
+
+async def test_annotations_need_an_output(client: bk.Client, tmp_path: Path) -> None:
+    context = write_context(tmp_path)
+    result = await client.build(context, annotations={"a": "b"})
+    assert ["annotations" in warning.lower() for warning in result.warnings] == [True]
+    assert not (await client.build(context, annotations={"a": "b"}, outputs="type=image")).warnings

@@ -95,7 +95,7 @@ def test_forms(text: str, address: Address) -> None:
 )
 def test_bad_forms(text: str) -> None:
     """What is no address is refused with its origin and the right form."""
-    with pytest.raises(InputError, match=r"from \$DOCKER_HOST is not an Engine address .*unix:///path"):
+    with pytest.raises(InputError, match=r"from \$DOCKER_HOST is no address of a daemon .*unix:///path"):
         parse_address(text, source="$DOCKER_HOST")
 
 

@@ -308,3 +308,10 @@ def test_bad_pinned_version(home: Home, text: str) -> None:
     """A version that is none is an error that names the variable."""
     with pytest.raises(InputError, match="DOCKER_API_VERSION"):
         find_endpoint("tcp://h:1", environ=home.environ(DOCKER_API_VERSION=text))
+
+
+def test_people_are_told_where_the_address_came_from() -> None:
+    assert find_endpoint("tcp://h:1", source="--host").source == "--host"
+    assert find_endpoint("docker-container://b", source="--host").source == "--host"
+    with pytest.raises(InputError, match=r"'foo' from --host is no address of a daemon.*docker-container://"):
+        find_endpoint("foo", source="--host")

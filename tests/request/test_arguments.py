@@ -57,7 +57,7 @@ def test_what_is_no_text(value: object) -> None:
 
 def test_networks() -> None:
     assert [arguments.network(mode) for mode in (None, "none", "host", "default")] == ["", "none", "host", "default"]
-    with pytest.raises(InputError, match='"bridge" not supported'):
+    with pytest.raises(InputError, match='network mode "bridge" not supported'):
         arguments.network("bridge")
 
 
