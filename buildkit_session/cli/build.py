@@ -86,7 +86,9 @@ def run(line: CommandLine) -> int:
         return BAD_USAGE
     try:
         options = read_options(line, os.environ)
+        _require_place(options.metadata_file, options)
         _remove_old_id(options)
+        _require_place(options.iidfile, options)
     except SessionError as error:
         report(explain(error, debug=debug))
         return FAILURE
@@ -219,6 +221,18 @@ def _read_hosts(given: Sequence[str]) -> Iterator[str]:
 
 def _path(text: str | None) -> Path | None:
     return Path(text) if text else None
+
+
+def _require_place(file: Path | None, options: BuildOptions) -> None:
+    """Refuse a file for the result that cannot be written, unless the build itself may make its folder."""
+    if file is None:
+        return
+    from buildkit_session.cli.atomic_file import require_place  # noqa: PLC0415 - as above
+    from buildkit_session.local_output import LocalOutput  # noqa: PLC0415
+
+    made = [out.dest.resolve() for out in options.outputs if isinstance(out, LocalOutput)]
+    if not any(file.resolve().is_relative_to(folder) for folder in made):
+        require_place(file)
 
 
 def _remove_old_id(options: BuildOptions) -> None:

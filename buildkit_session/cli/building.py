@@ -215,8 +215,14 @@ def _partial_result(options: BuildOptions, screen: Screen) -> str:
 
 
 def _deliver(built: _Built, options: BuildOptions, builder: ChosenBuilder, screen: Screen) -> int:
-    result = built.result
-    _write_files(built, options, builder, screen)
+    try:
+        _write_files(built, options, builder, screen)
+    finally:  # what was built is worth knowing, whether or not it could be written down
+        _show(built.result, options)
+    return SUCCESS
+
+
+def _show(result: BuildResult, options: BuildOptions) -> None:
     for warning in result.warnings:
         Console.messages().write(f"WARNING: {warning}\n")
     if _mode(options) in {"plain", "tty"}:
@@ -225,7 +231,6 @@ def _deliver(built: _Built, options: BuildOptions, builder: ChosenBuilder, scree
     # Without an image the line is empty, as buildx has it; but nothing may follow an archive.
     if options.prints_id and not options.fills_stdout:
         Console.output().write(f"{result.image_id or ''}\n")
-    return SUCCESS
 
 
 def _write_files(built: _Built, options: BuildOptions, builder: ChosenBuilder, screen: Screen) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from buildkit_session.cli.atomic_file import write_whole
+from buildkit_session.cli.atomic_file import require_place, write_whole
 from buildkit_session.errors import InputError
 
 if TYPE_CHECKING:
@@ -65,4 +65,14 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(InputError, match="Permission denied"):
         write_whole(tmp_path / "f", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_place_is_found_out_about_beforehand(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"old")
+    for name in ("f", "new"):
+        require_place(tmp_path / name)
+    for name, message in (("none/f", "No such file"), ("f/f", "Not a directory"), (".", "no regular file")):
+        with pytest.raises(InputError, match=message):
+            require_place(tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["f"]

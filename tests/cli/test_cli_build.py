@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -229,5 +230,29 @@ def test_a_result_that_cannot_be_written_down(daemon: Daemon, context: Path, tmp
         pytest.skip("the frontend of Docker 20.10 knows no calls")
     file = tmp_path / "nowhere" / "file"
     done = build(daemon, "-q", *flag.split(), str(file), str(context))
-    last = done.stderr.decode().splitlines()[-1]
-    assert (done.returncode, last.split(";")[0]) == (1, f"ERROR: cannot write {file}: No such file or directory")
+    text = f"ERROR: failed to build: cannot write {file}: No such file or directory"
+    assert (done.returncode, done.stderr.decode().split(";")[0]) == (1, text)
+
+
+def test_a_folder_that_the_build_makes(daemon: Daemon, context: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = build(daemon, "--target=files", "-o", str(out), f"--metadata-file={out}/meta", str(context))
+    assert done.returncode == 0
+    assert sorted(path.name for path in out.iterdir()) == ["greeting", "meta"]
+
+
+def test_a_folder_that_has_gone_by_the_end(
+    daemon: Daemon, tmp_path: Path, running: list[subprocess.Popen[bytes]]
+) -> None:
+    """The id is printed, and what could not be written is said."""
+    (tmp_path / "old").write_text("of an earlier build")
+    (tmp_path / "folder").mkdir()
+    words = ("-q", f"--iidfile={tmp_path}/old", f"--metadata-file={tmp_path}/folder/meta", "-")
+    process = subprocess.Popen(**command(daemon, *words), stdin=subprocess.PIPE)
+    running.append(process)
+    while (tmp_path / "old").exists():  # it goes when all has been looked at
+        time.sleep(0.01)
+    (tmp_path / "folder").rmdir()
+    printed, said = process.communicate(b"FROM scratch\nLABEL a=b\n", timeout=60)
+    assert (process.returncode, printed[:7]) == (1, b"sha256:")
+    assert said.decode().startswith(f"ERROR: cannot write {tmp_path}/folder/meta: No such file or directory")
