@@ -159,8 +159,7 @@ class Build:
         for target in self._targets:
             await _wait_for(target)
         exports = [await target.commit() for target in self._targets]
-        if self._finish is not None:
-            await to_thread.run_sync(self._finish, response)
+        await self._finish_layouts(response)
         return BuildResult(
             image or None,
             self._outputs,
@@ -179,6 +178,17 @@ class Build:
                 if not self._stream.finished:  # else the end of the build is known, and what is left to tell arrives
                     raise
         return await anext(self._stream)
+
+    async def _finish_layouts(self, response: Mapping[str, str]) -> None:
+        if self._finish is None:
+            return
+        try:
+            await to_thread.run_sync(self._finish, response)
+        except RemoteProtocolError as error:
+            # A daemon that did not hear, or does not tell, that this side could not write.
+            if isinstance(cause := self._session.own_failure, SessionError):
+                raise cause from error
+            raise
 
     def leave(self) -> None:
         """Say that the block of :meth:`Client.start` was left."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from inspect import isawaitable
@@ -11,23 +12,25 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from anyio import to_thread
 
 from buildkit_session import output
+from buildkit_session.engine.address import TlsFiles
 from buildkit_session.engine.contexts import find_endpoint
 from buildkit_session.engine.daemon import Daemon
 from buildkit_session.errors import InputError, LocalProtocolError
 from buildkit_session.inputs import MAX_DOCKERFILE, prepared
 from buildkit_session.offer import make_auth
+from buildkit_session.request import arguments
 from buildkit_session.request.build_request import BuildRequest
 from buildkit_session.running import Run
-from buildkit_session.wording import did_you_mean
+from buildkit_session.wording import a_type, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from datetime import timedelta
     from types import TracebackType
 
     from buildkit_session.answer import CallAnswer
     from buildkit_session.build import Build, BuildResult
-    from buildkit_session.engine.address import Endpoint, TlsFiles
+    from buildkit_session.engine.address import Endpoint
     from buildkit_session.engine.builders import Builder
     from buildkit_session.engine.cache_records import CacheRecord
     from buildkit_session.engine.daemon import DaemonInfo, Way
@@ -72,9 +75,16 @@ class Client:
     async def aclose(self) -> None:
         """Release what the client holds. Builds that still run are cancelled by leaving their own block."""
         self._entered = False
+        await self._daemon.aclose()
 
     async def info(self) -> DaemonInfo:
-        """What the daemon is, and the way that was chosen to it."""
+        """What the daemon is, and the way that was chosen to it; asked once.
+
+        Raises:
+            EngineUnreachable: nobody answers.
+            EngineError: what answers is no daemon that is known.
+            UnsupportedError: it has no BuildKit, or is too old, or has not the way that was asked for.
+        """
         return await self._entered_daemon().info()
 
     async def build(
@@ -113,6 +123,7 @@ class Client:
             RemoteProtocolError: the daemon sent something that is not what a daemon sends.
             EngineError, ConnectionClosed: the daemon refused, or went away.
         """
+        arguments.callback("on_event", on_event)
         request = _request("build", keywords)
         run = self._run(context, file, request, proxies=proxies, frontend_attrs=frontend_attrs)
         async with run as build:
@@ -179,6 +190,7 @@ class Client:
         from buildkit_session.engine.question import Question  # noqa: PLC0415
         from buildkit_session.engine.subrequest import dockerfile_name  # noqa: PLC0415
 
+        arguments.callback("on_event", on_event)
         request = replace(_request("call", keywords, call=call), outputs=(output.cacheonly(),), cache_to=())
         if request.call is None:
             raise InputError(f"{call!r} asks for a build: use build(), or call='check', 'outline' or 'targets'")
@@ -200,6 +212,8 @@ class Client:
         """Check a Dockerfile against the frontend's rules: :meth:`call` with ``call="check"``.
 
         What was found is in :attr:`CallAnswer.report <buildkit_session.answer.CallAnswer.report>`.
+
+        Raises: as :meth:`call`.
         """
         return await self.call(context, call="check", file=file, **keywords)
 
@@ -231,6 +245,9 @@ class Client:
         frontend_attrs: Mapping[str, str] | None,
         question: Question | None = None,
     ) -> AsyncIterator[Build]:
+        _check_inputs(context, file)
+        told = arguments.attributes("frontend_attrs", frontend_attrs)
+        added = arguments.attributes("proxies", proxies)
         await to_thread.run_sync(request.check)
         info = await self.info()
         async with prepared(context, file, request.build_contexts, fetch=self._fetch) as inputs:
@@ -240,8 +257,8 @@ class Client:
                 request,
                 inputs,
                 auth=self._auth,
-                proxies=proxies or {},
-                frontend_attrs=frontend_attrs or {},
+                proxies=added,
+                frontend_attrs=told,
                 question=question,
             )
             async with run.started() as build:
@@ -260,7 +277,7 @@ class Client:
         from buildkit_session.engine.cache_records import read_cache_filters  # noqa: PLC0415 - few programs ask
         from buildkit_session.engine.cache_usage import disk_usage  # noqa: PLC0415 - as above
 
-        meant = read_cache_filters(filters)
+        meant = read_cache_filters(arguments.texts("filters", filters))
         async with self._entered_daemon().link() as link:
             return await disk_usage(link.control, meant)
 
@@ -295,8 +312,10 @@ class Client:
         from buildkit_session.engine.cache_records import read_cache_filters  # noqa: PLC0415 - as above
         from buildkit_session.engine.cache_usage import PruneLimits, prune, with_keep_duration  # noqa: PLC0415
 
-        meant = with_keep_duration(read_cache_filters(filters), keep_duration)
-        limits = PruneLimits(reserved_space or 0, max_used_space or 0, min_free_space or 0)
+        meant = with_keep_duration(read_cache_filters(arguments.texts("filters", filters)), keep_duration)
+        sizes = {"reserved_space": reserved_space, "max_used_space": max_used_space, "min_free_space": min_free_space}
+        limits = PruneLimits(**{name: arguments.number(name, size) or 0 for name, size in sizes.items()})
+        arguments.callback("on_record", on_record)
         async with self._entered_daemon().link() as link:
             return await prune(link, meant, limits, everything=all, on_record=on_record)
 
@@ -315,7 +334,9 @@ class Client:
             InputError: a filter is malformed.
             UnsupportedError: the daemon keeps no history.
         """
-        return list((await self._history().read(active_only=active_only, filters=filters, limit=limit)).records)
+        arguments.number("limit", limit)
+        texts = arguments.texts("filters", filters)
+        return list((await self._history().read(active_only=active_only, filters=texts, limit=limit)).records)
 
     @asynccontextmanager
     async def history_logs(self, ref: str) -> AsyncIterator[AsyncIterator[ProgressEvent]]:
@@ -421,6 +442,14 @@ def _request(method: str, keywords: BuildKeywords, *, call: str | Call | None = 
     return BuildRequest.of(call=call, **keywords)
 
 
+def _check_inputs(context: object, file: object) -> None:
+    if not isinstance(file, str | os.PathLike | None):
+        raise InputError(f"file must be the path of a Dockerfile, not {a_type(file)}")
+    if isinstance(context, str | os.PathLike | Iterable | AsyncIterable) or hasattr(context, "read"):
+        return
+    raise InputError(f"the context must be a path, a URL or a stream of bytes, not {a_type(context)}")
+
+
 async def _follow(build: Build, on_event: Callable[[ProgressEvent], object] | None) -> None:
     async for event in build:
         if on_event is not None and isawaitable(outcome := on_event(event)):
@@ -428,11 +457,17 @@ async def _follow(build: Build, on_event: Callable[[ProgressEvent], object] | No
 
 
 def _endpoint(address: str | None, builder: str | Builder | None, tls: TlsFiles | None) -> Endpoint:
+    if not isinstance(address, str | None):
+        raise InputError(f"the address must be a text, such as unix:///var/run/docker.sock, not {a_type(address)}")
     if builder is not None:
         if address is not None or tls is not None:
             raise InputError("builder names a daemon, and so do address and tls; give one of them")
-        from buildkit_session.engine.builders import find_builder  # noqa: PLC0415 - few programs use one
+        from buildkit_session.engine.builders import Builder, find_builder  # noqa: PLC0415 - few programs use one
 
         found = find_builder(builder) if isinstance(builder, str) else builder
+        if not isinstance(found, Builder):
+            raise InputError(f"builder must be the name of a builder, or a Builder, not {a_type(found)}")
         return found.nodes[0].endpoint
+    if not isinstance(tls, TlsFiles | None):
+        raise InputError(f"tls must be TlsFiles, not {a_type(tls)}")
     return find_endpoint(address, tls=tls)

@@ -96,7 +96,8 @@ async def prepared(
     async with AsyncExitStack() as stack:
         maker = _Maker(stack, fetch)
         await maker.add_context(context, None if file is None else os.fspath(file))
-        await to_thread.run_sync(maker.add_named, named)
+        if named:
+            await to_thread.run_sync(maker.add_named, named)
         yield maker.inputs
 
 
@@ -135,8 +136,6 @@ class _Maker:
                 await self._add_remote_file(file)
 
     def add_named(self, named: Mapping[str, NamedContext]) -> None:
-        if not named:
-            return
         from buildkit_session.request.named_context import (  # noqa: PLC0415 - few builds have any
             LocalContext,
             OciLayoutContext,
@@ -192,6 +191,16 @@ class _Maker:
         match classify(head):
             case StdinKind.EMPTY:
                 raise InputError("the build context is empty: standard input, or the stream given, held nothing")
+            case StdinKind.FOREIGN_ARCHIVE:
+                raise InputError(
+                    "the build context is an archive of a kind that daemons do not take; use tar, as it is or "
+                    "compressed by gzip, bzip2 or xz"
+                )
+            case StdinKind.BINARY:
+                raise InputError(
+                    "the build context is neither an archive nor a Dockerfile; give a tar archive, as it is or "
+                    "compressed by gzip, bzip2 or xz, or the text of a Dockerfile"
+                )
             case StdinKind.DOCKERFILE if file is not None:
                 raise InputError(
                     "ambiguous Dockerfile source: the stream holds a Dockerfile, and -f (file=) names another; "

@@ -17,6 +17,7 @@ from buildkit_session.fsutil.policy import Policy
 from buildkit_session.fsutil.protected import why_protected
 from buildkit_session.fsutil.quota import Limits
 from buildkit_session.quantity import read_count, read_size
+from buildkit_session.request.arguments import flag
 from buildkit_session.truth import FALSE, TRUE
 from buildkit_session.wording import nearest
 
@@ -94,14 +95,18 @@ class LocalOutput:
     def __post_init__(self) -> None:
         _require_one_of("permissions", self.permissions, get_args(Permissions))
         _require_one_of("mode", self.mode, get_args(Mode))
+        flag("incremental", self.incremental)
+        flag("force", self.force)
         if self.mode == "swap" and self.incremental:
             raise InputError("mode=swap builds a new tree, so there is nothing incremental about it; use mode=mirror")
         if self.mode == "merge" and self.force:
             raise InputError("force is for mode=mirror and mode=swap; merging removes nothing")
+        if not isinstance(self.umask, int):
+            raise InputError(f"umask must be a number such as 0o022, not {self.umask!r}")
         if not 0 <= self.umask <= 0o777:
             raise InputError(f"umask {self.umask:#o} is not between 0 and 0777")
-        if self.owner is not None and not all(0 <= number <= MAX_ID for number in self.owner):
-            raise InputError(f"owner {self.owner} is not a user and a group id")
+        if self.owner is not None and not _is_owner(self.owner):
+            raise InputError(f"owner {self.owner!r} is not a user and a group id, such as (1000, 1000)")
         _require_positive(self.stall_timeout)
         Limits(self.max_bytes, self.max_entries)  # refuses what cannot be
         refuse_options(self.attrs, "an option of the output, not an attribute of the exporter")
@@ -338,10 +343,18 @@ def _require_one_of(key: str, value: str, known: tuple[str, ...]) -> None:
         raise InputError(f"invalid value {value!r} for {key}: expected {' or '.join(known)}")
 
 
-def _require_positive(stall_timeout: float | None) -> None:
+def _is_owner(owner: object) -> bool:
+    return (
+        isinstance(owner, tuple)
+        and len(owner) == 2
+        and all(isinstance(number, int) and 0 <= number <= MAX_ID for number in owner)
+    )
+
+
+def _require_positive(stall_timeout: object) -> None:
     # Written so that it refuses NaN.
-    if stall_timeout is not None and not stall_timeout > 0:
-        raise InputError(f"stall-timeout {stall_timeout} is not a positive number of seconds")
+    if stall_timeout is not None and not (isinstance(stall_timeout, int | float) and stall_timeout > 0):
+        raise InputError(f"stall-timeout {stall_timeout!r} is not a positive number of seconds")
 
 
 def _check_patterns(*lists: tuple[str, ...]) -> None:

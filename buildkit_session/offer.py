@@ -8,13 +8,12 @@ import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from buildkit_session import output
 from buildkit_session.errors import InputError
-from buildkit_session.request.ssh import SshAgent, SshKeys
-from buildkit_session.services.filesend import FileSend
 from buildkit_session.session import Session, shared_key
+from buildkit_session.wording import a_type
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
     CredentialsLike: TypeAlias = Mapping[str, tuple[str, str] | Credentials] | CredentialSource
 
 __all__ = ["CredentialsLike", "make_auth", "make_session", "make_targets", "running_agents"]
+
+_WANTED: Final = "credentials must be a mapping such as {'ghcr.io': ('user', 'token')}"
 
 
 def make_targets(outputs: Sequence[Output], loaders: Mapping[int, ImageLoader]) -> dict[int, Target]:
@@ -62,6 +63,8 @@ def make_session(
     layouts = {**inputs.layouts, **(stores.stores if stores else {})}
     services: list[Service] = [shared] if inputs.directories else []
     if targets:
+        from buildkit_session.services.filesend import FileSend  # noqa: PLC0415 - many builds export nothing
+
         services.append(FileSend(targets))
     if request.secrets:
         from buildkit_session.services.secrets import Secrets  # noqa: PLC0415 - few builds have any
@@ -105,9 +108,26 @@ def make_auth(credentials: CredentialsLike | None) -> Auth | None:
     if isinstance(credentials, DockerConfig):
         return Auth(credentials, tokens=_docker_tokens)
     if not isinstance(credentials, Mapping):
-        return Auth(credentials, tokens=_own_tokens)
-    known = {host: _credentials(given) for host, given in credentials.items()}
+        return Auth(_source(credentials), tokens=_own_tokens)
+    known = {_host(host): _credentials(given) for host, given in credentials.items()}
     return Auth(StaticCredentials(known), tokens=_own_tokens)
+
+
+def _source(given: Any) -> CredentialSource:
+    if isinstance(given, type):
+        raise InputError(f"credentials must be an object, not the class {given.__name__}; write {given.__name__}()")
+    if isinstance(given, str | bytes) or not callable(getattr(given, "find", None)):  # texts have one of their own
+        raise InputError(f"{_WANTED}, or have a method find(), not be {a_type(given)}")
+    source: CredentialSource = given
+    return source
+
+
+def _host(name: object) -> str:
+    from buildkit_session.services.credentials import registry_host  # noqa: PLC0415 - as above
+
+    if not isinstance(name, str) or not registry_host(name):
+        raise InputError(f"credentials are by registry, such as ghcr.io or reg.example:5000, not by {name!r}")
+    return name
 
 
 def _credentials(given: object) -> Credentials:
@@ -118,7 +138,7 @@ def _credentials(given: object) -> Credentials:
             return given
         case (str(username), str(password)):
             return Credentials(username, password)
-    raise InputError("credentials must be a mapping such as {'ghcr.io': ('user', 'token')}")
+    raise InputError(_WANTED)
 
 
 def _docker_tokens() -> Tokens | None:
@@ -146,13 +166,20 @@ async def running_agents(sources: Mapping[str, SshSource], *, over_ssh: bool) ->
     Raises:
         InputError: there is no agent, or a file is no key.
     """
+    if not sources and not over_ssh:
+        yield {}
+        return
     if over_ssh and not sources:
+        from buildkit_session.request.ssh import SshAgent  # noqa: PLC0415 - few builds fetch by ssh
+
         sources = {"default": SshAgent()}
     async with AsyncExitStack() as stack:
         yield {name: await _agent(source, stack) for name, source in sources.items()}
 
 
 async def _agent(source: SshSource, stack: AsyncExitStack) -> Agent:
+    from buildkit_session.request.ssh import SshKeys  # noqa: PLC0415 - as above
+
     if isinstance(source, SshKeys):
         from buildkit_session.services.key_agent import key_agent  # noqa: PLC0415 - few builds have keys
 

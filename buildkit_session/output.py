@@ -26,7 +26,15 @@ from buildkit_session.local_output import (
     read_max_bytes,
     refuse_options,
 )
-from buildkit_session.request.destination import STDOUT, ByteWriter, Stdout, check_archive, read_path
+from buildkit_session.request.arguments import texts
+from buildkit_session.request.destination import (
+    STDOUT,
+    ByteWriter,
+    Stdout,
+    check_archive,
+    read_path,
+    require_destination,
+)
 from buildkit_session.request.fields import read_fields, split_pair
 from buildkit_session.request.image_output import CacheOnlyOutput, CustomOutput, DockerOutput, ImageOutput, OciOutput
 from buildkit_session.truth import FALSE
@@ -85,6 +93,7 @@ class TarOutput:
 
     def __post_init__(self) -> None:
         _ = self.limits  # refuses what cannot be
+        require_destination(self.dest)
         if not {"max-entries", "max_entries"}.isdisjoint(self.attrs):
             raise InputError(
                 "max-entries is for type=local: an archive is one file, with 512 bytes at least for each entry, "
@@ -159,8 +168,8 @@ def local(
         permissions=permissions,
         mode=mode,
         incremental=incremental,
-        include=_patterns(include),
-        exclude=_patterns(exclude),
+        include=texts("include", include),
+        exclude=texts("exclude", exclude),
         umask=umask,
         owner=owner,
         force=force,
@@ -189,8 +198,8 @@ def listing(
     """
     return ListingOutput(
         _attributes(attrs),
-        include=_patterns(include),
-        exclude=_patterns(exclude),
+        include=texts("include", include),
+        exclude=texts("exclude", exclude),
         stall_timeout=stall_timeout,
         max_entries=max_entries,
     )
@@ -385,10 +394,6 @@ def _archive(dest: str | os.PathLike[str] | Writer | None) -> Path | Writer | No
     if dest is None or dest == _STDOUT:
         return None
     return read_path(dest) if isinstance(dest, str | os.PathLike) else dest
-
-
-def _patterns(patterns: Iterable[str]) -> tuple[str, ...]:
-    return (patterns,) if isinstance(patterns, str) else tuple(patterns)
 
 
 def _attributes(attrs: Mapping[str, str | bool | int]) -> dict[str, str]:

@@ -22,7 +22,7 @@ from buildkit_session.fsutil.packets import PeerGaveUp
 from buildkit_session.grpc.router import Router
 from buildkit_session.grpc.server import Server
 from buildkit_session.http2.connection import Connection
-from buildkit_session.services.health import Health
+from buildkit_session.services.deferred import Deferred
 from buildkit_session.supervision import supervised
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ MACHINE_ID = Path("/etc/machine-id")
 MAX_FAILURES: Final = 100
 """Failed calls that are remembered: the first ones tell the cause, and a daemon may make calls fail for hours."""
 
+_HEALTH: Final = tuple(f"/grpc.health.v1.Health/{name}" for name in ("Check", "List", "Watch"))
+
 # How a call ends when the daemon gives it up, goes away, or is answered in its own terms: the cause is elsewhere.
 _NOT_OURS = (ConnectionClosed, PeerGaveUp, RpcError, StreamReset)
 
@@ -50,7 +52,7 @@ class Session:
     An id is used once: the daemon may hold on to one for seconds after its connection has gone.
 
     Args:
-        services: what is served; :class:`Health` always is, besides.
+        services: what is served; :class:`~buildkit_session.services.health.Health` always is, besides.
         shared_key: names the daemon's cached copy of the directories; see :func:`shared_key`.
         name: for people; old daemons show it.
 
@@ -66,7 +68,7 @@ class Session:
         self._shared_key = shared_key
         self._name = name
         self._router = Router()
-        for service in (Health(), *services):
+        for service in (Deferred(_HEALTH, _load_health), *services):
             for route in service.routes():
                 self._router.add(route)
 
@@ -112,6 +114,12 @@ class Session:
     def _failed(self, path: str, error: Exception) -> None:
         if len(self.failures) < MAX_FAILURES:
             self.failures.append((path, error))
+
+
+def _load_health() -> Service:
+    from buildkit_session.services.health import Health  # noqa: PLC0415 - a daemon first asks after a second or more
+
+    return Health()
 
 
 def shared_key(directory: Path) -> str:

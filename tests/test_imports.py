@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from buildkit_session.testing import Daemon
 
 HEAVY = {"aiohttp", "anyio", "asyncio", "betterproto2", "h2", "ssl"}
 
@@ -70,3 +76,24 @@ def test_the_usual_progress_does_without_the_schema() -> None:
     warning = b'"\x03\n\x01v'
     assert schema not in loaded_by(code.format(step))
     assert schema in loaded_by(code.format(warning))
+
+
+UNASKED = {
+    "fractions",
+    "urllib.request",
+    *(f"buildkit_session.engine.{name}" for name in ("capabilities", "gateway", "solve_error", "tunnel", "web")),
+    *(f"buildkit_session.messages.{name}" for name in ("grpc.health.v1", "moby.buildkit.v1.frontend", "pb.ops")),
+    *(f"buildkit_session.request.{name}" for name in ("named_context", "remote_context", "secret", "ssh", "ulimit")),
+    *(f"buildkit_session.services.{name}" for name in ("auth_calls", "filesend", "health", "token_fetch", "tokens")),
+    "buildkit_session.plan",
+    "buildkit_session.planning",
+}
+"""What the start of a plain build once paid for, and nothing in such a build asks for."""
+
+
+def test_a_plain_build_loads_no_more_than_it_needs(daemon: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+    words = ["-H", daemon.address, "build", "--network=none", "-t", "plain", str(tmp_path)]
+    loaded = command(*words)
+    assert {"buildkit_session.engine.solving", "buildkit_session.fsutil.sender"} <= loaded  # a build has run
+    assert not loaded & UNASKED

@@ -19,7 +19,7 @@ LAYERS = ["cli", "client", "engine", "session", "services", "fsutil", "grpc", "h
 PLACES = {
     **dict.fromkeys(
         (
-            *("answer", "arguments", "build", "caution", "content_stores", "context", "doctor", "engine_request"),
+            *("answer", "build", "caution", "content_stores", "context", "doctor", "engine_request"),
             *("image_delivery", "inputs", "local_output", "offer", "output", "plan", "planning"),
             *("request", "running", "solve_request"),
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pty
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -354,6 +355,28 @@ def test_a_mapping_of_the_fields_is_as_good_as_a_text() -> None:
 def test_what_does_not_go_together(make: Callable[[], Output], message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "message"),
+    [
+        (output.local, {"umask": "022"}, "umask must be a number such as 0o022, not '022'"),
+        (output.local, {"owner": "root"}, "owner 'root' is not a user and a group id"),
+        (output.local, {"owner": (1, 2, 3)}, "owner (1, 2, 3) is not"),
+        (output.local, {"force": "no", "mode": "swap"}, "force must be True or False, not 'no'"),
+        (output.local, {"include": [5]}, "include must be a list of texts, not [5]"),
+        (output.local, {"stall_timeout": "5"}, "stall-timeout '5' is not a positive number"),
+        (output.local, {"dest": 5}, "the destination of an output must be a path, not an int"),
+        (output.tar, {"max_bytes": "1GB"}, "max-size (max_bytes) must be a whole number, not '1GB'"),
+        (output.tar, {"dest": 5}, "an archive goes to a path, or to what has write() or send(), not to an int"),
+        (output.oci, {"tar": "no"}, "tar must be True or False, not 'no'"),
+        (output.image, {"push": "no"}, "push must be True or False, not 'no'"),
+    ],
+)
+def test_options_of_the_wrong_kind(make: Callable[..., Output], options: dict[str, object], message: str) -> None:
+    given = options if make is output.image else {"dest": "out", **options}
+    with pytest.raises(InputError, match=re.escape(message)):
+        make(**given)
 
 
 def test_tar_takes_paths_files_and_standard_output() -> None:

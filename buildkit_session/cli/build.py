@@ -209,7 +209,9 @@ def _key_value(text: str) -> tuple[str, str]:
 
 
 def _read_hosts(given: Sequence[str]) -> Iterator[str]:
-    from buildkit_session.request.extra_host import split_flag  # noqa: PLC0415 - as above
+    if not given:
+        return
+    from buildkit_session.request.extra_host import split_flag  # noqa: PLC0415 - few builds have any
 
     for text in given:
         yield from split_flag(text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import traceback
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ import anyio.to_thread
 from buildkit_session import output
 from buildkit_session.cli import exports, interruption
 from buildkit_session.cli.atomic_file import write_whole
-from buildkit_session.cli.build_settings import read_settings
+from buildkit_session.cli.build_settings import BuildSettings, read_settings
 from buildkit_session.cli.chosen_builder import ChosenBuilder, choose_builder
 from buildkit_session.cli.console import Console
 from buildkit_session.cli.displays import choose_display, choose_mode
@@ -33,7 +34,7 @@ from buildkit_session.supervision import supervised
 from buildkit_session.truth import FALSE, TRUE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 
     from buildkit_session.answer import CallAnswer
     from buildkit_session.build import BuildResult
@@ -88,9 +89,8 @@ class _Built:
 
 
 async def _build(options: BuildOptions, builder: ChosenBuilder, screen: Screen) -> _Built:
-    settings = await anyio.to_thread.run_sync(read_settings, options)
     async with (
-        builder.connect(credentials=DockerConfig()) as client,
+        _connected(options, builder) as (client, settings),
         client.start(
             options.context,
             file=options.file,
@@ -102,6 +102,22 @@ async def _build(options: BuildOptions, builder: ChosenBuilder, screen: Screen) 
         await screen.follow(build)
         result = await build.result()
         return _Built(result, await _provenance(client, result, options))
+
+
+@asynccontextmanager
+async def _connected(options: BuildOptions, builder: ChosenBuilder) -> AsyncIterator[tuple[Client, BuildSettings]]:
+    """Connect, and look meanwhile at what the build takes from the machine: git may take as long as a daemon."""
+    looked: list[BuildSettings] = []
+
+    async def look() -> None:
+        # Whoever is refused by the daemon does not wait for git.
+        looked.append(await anyio.to_thread.run_sync(read_settings, options, abandon_on_cancel=True))
+
+    async with AsyncExitStack() as stack:
+        async with supervised() as tasks:
+            tasks.start_soon(look)
+            client = await stack.enter_async_context(builder.connect(credentials=DockerConfig()))
+        yield client, looked[0]
 
 
 async def _provenance(client: Client, result: BuildResult, options: BuildOptions) -> Mapping[str, object]:
@@ -123,11 +139,10 @@ async def _provenance(client: Client, result: BuildResult, options: BuildOptions
 
 async def _ask(options: BuildOptions, builder: ChosenBuilder, screen: Screen) -> CallAnswer:
     """Ask the frontend something in place of a build."""
-    settings = await anyio.to_thread.run_sync(read_settings, options)
     send, receive = make_feed()
     answers: list[CallAnswer | SessionError] = []
 
-    async def ask(client: Client) -> None:
+    async def ask(client: Client, settings: BuildSettings) -> None:
         with send:
             try:
                 answer = await client.call(
@@ -145,10 +160,10 @@ async def _ask(options: BuildOptions, builder: ChosenBuilder, screen: Screen) ->
                 answers.append(answer)
 
     async with (
-        builder.connect(credentials=DockerConfig()) as client,
+        _connected(options, builder) as (client, settings),
         supervised() as tasks,
     ):
-        tasks.start_soon(ask, client)
+        tasks.start_soon(ask, client, settings)
         with receive:
             await screen.follow(receive)
     if isinstance(answers[0], SessionError):

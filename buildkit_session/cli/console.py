@@ -23,6 +23,9 @@ _UNSAFE = re.compile(
     r"\x1b(?!\[[0-9;:]*m)|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
+# Halves of characters in UTF-16, which JSON can spell, without those that stand for bytes (PEP 383).
+_HALVES = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")
+
 
 class StreamLostError(Exception):
     """Standard output or standard error takes no more text.
@@ -46,6 +49,13 @@ def _escape(match: re.Match[str]) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # a surrogate escape: show the byte it stands for (PEP 383)
         code -= 0xDC00
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def _encode(text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return _HALVES.sub("\ufffd", text).encode("utf-8", "surrogateescape")
 
 
 class Console:
@@ -94,7 +104,7 @@ class Console:
             return
         shown = escape_controls(text) if self._is_terminal and not safe else text
         try:
-            self._stream.buffer.write(shown.encode("utf-8", "surrogateescape"))
+            self._stream.buffer.write(_encode(shown))
             self._stream.buffer.flush()
         except OSError as error:
             _discard_buffered(self._stream)

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
 
 from buildkit_session.cli.display import Display
 from buildkit_session.engine.events import EngineText, ImageId, Vertex, VertexLog, VertexStatus, VertexWarning
+from buildkit_session.engine.timestamps import format_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,11 +31,6 @@ __all__ = ["RawJsonDisplay", "warning_json"]
 _Object: TypeAlias = dict[str, object]
 
 _PARTS: Final = ("vertexes", "statuses", "logs", "warnings")
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_NANOSECONDS: Final = 1_000_000_000
-# The years 1 to 9999: others cannot be spelled.
-_FIRST_SECOND: Final = -62_135_596_800
-_LAST_SECOND: Final = 253_402_300_799
 
 
 class RawJsonDisplay(Display):
@@ -167,11 +162,4 @@ def _base64(data: bytes) -> str:
 
 
 def _time(nanoseconds: int | None) -> str | None:
-    """Spell a time with as many digits of its fraction as it has."""
-    if nanoseconds is None:
-        return None
-    seconds, rest = divmod(nanoseconds, _NANOSECONDS)
-    seconds = max(_FIRST_SECOND, min(seconds, _LAST_SECOND))
-    whole = (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")
-    fraction = f".{rest:09}".rstrip("0") if rest else ""
-    return f"{whole}{fraction}Z"
+    return None if nanoseconds is None else format_timestamp(nanoseconds)

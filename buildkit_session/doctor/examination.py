@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -15,11 +16,14 @@ from anyio import to_thread
 
 from buildkit_session.doctor.finding import Finding, Level
 from buildkit_session.doctor.machine import find_sockets, look_around
+from buildkit_session.engine.capabilities import ULIMITS, find_capabilities
+from buildkit_session.engine.client import EngineClient
 from buildkit_session.engine.contexts import find_endpoint
 from buildkit_session.engine.daemon import Daemon
 from buildkit_session.engine.faults import unreachable
 from buildkit_session.engine.history import History
 from buildkit_session.errors import EngineUnreachable, SessionError, UnsupportedError
+from buildkit_session.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -59,15 +63,18 @@ async def _examine_daemon(find: Callable[[], Endpoint], environ: Mapping[str, st
         endpoint = await to_thread.run_sync(find)
     except SessionError as error:
         return [Finding(Level.BROKEN, "address", str(error), "correct it: -H, DOCKER_HOST, or 'docker context ls'")]
-    daemon = Daemon(endpoint)
-    try:
-        with anyio.fail_after(PATIENCE):
-            info = await daemon.info()
-    except TimeoutError as error:
-        return [_unusable(unreachable(endpoint, error), endpoint, environ)]
-    except SessionError as error:
-        return [_unusable(error, endpoint, environ)]
-    return [*_daemon(info), *_platforms(info.workers), *await _history(daemon, info)]
+    async with aclosing(Daemon(endpoint)) as daemon:
+        try:
+            with anyio.fail_after(PATIENCE):
+                info = await daemon.info()
+        except TimeoutError as error:
+            return [_unusable(unreachable(endpoint, error), endpoint, environ)]
+        except SessionError as error:
+            return [_unusable(error, endpoint, environ)]
+        described = [*_daemon(info), *_platforms(info.workers)]
+        if info.way == "build":
+            return [*described, *await _session(daemon, info)]
+        return [*described, *await _frontend(daemon), *await _history(daemon)]
 
 
 def _unusable(error: SessionError, endpoint: Endpoint, environ: Mapping[str, str]) -> Finding:
@@ -136,9 +143,45 @@ def _platforms(workers: tuple[Worker, ...]) -> Iterator[Finding]:
         yield Finding(Level.OK, "platforms", text)
 
 
-async def _history(daemon: Daemon, info: DaemonInfo) -> list[Finding]:
-    if info.way == "build":
-        return []
+async def _session(daemon: Daemon, info: DaemonInfo) -> list[Finding]:
+    """Open what ``POST /build`` fetches files through; proxies of the API that answer a ping may not know it."""
+    try:
+        with anyio.fail_after(PATIENCE):
+            async with (
+                EngineClient(daemon.endpoint, info=info.engine) as engine,
+                Session(()).serving(engine.dial_session),
+            ):
+                return []
+    except (SessionError, TimeoutError) as error:
+        text = f"builds do not work: {str(error) or f'no answer within {PATIENCE:g} seconds'}"
+        advice = (
+            "what stands before the Engine must pass on 'Upgrade: h2c' of POST /session; use the Engine's own address"
+        )
+        return [Finding(Level.BROKEN, "session", text, advice)]
+
+
+async def _frontend(daemon: Daemon) -> list[Finding]:
+    """Say what builds cannot have with a BuildKit older than 0.10, whose Dockerfile frontend is older than 1.4."""
+    try:
+        with anyio.fail_after(PATIENCE):
+            async with daemon.link() as link:
+                if ULIMITS in await find_capabilities(link):
+                    return []
+    except (SessionError, TimeoutError) as error:
+        return [Finding(Level.BROKEN, "frontend", str(error) or f"no answer within {PATIENCE:g} seconds", _RESTART)]
+    return [
+        Finding(
+            Level.LIMITED,
+            "frontend",
+            "BuildKit is older than 0.10: no limits, size of /dev/shm or cgroup for RUN, and its own Dockerfile "
+            "frontend has no named contexts and answers no questions",
+            "'# syntax=docker/dockerfile:1' in a Dockerfile takes a newer frontend; for the rest use Docker 23.0 or "
+            "newer",
+        )
+    ]
+
+
+async def _history(daemon: Daemon) -> list[Finding]:
     before = time.time_ns()
     try:
         with anyio.fail_after(PATIENCE):

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from buildkit_session.engine.cache_records import CacheFilters, cache_record
 from buildkit_session.engine.capabilities import FREE_SPACE, find_capabilities
 from buildkit_session.errors import InputError, UnsupportedError
 from buildkit_session.messages.moby.buildkit import v1
+from buildkit_session.wording import a_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import timedelta
 
     from buildkit_session.engine.cache_records import CacheRecord
     from buildkit_session.engine.control import Control
@@ -55,6 +56,8 @@ def with_keep_duration(filters: CacheFilters, keep: timedelta | None) -> CacheFi
         return filters
     if filters.unused_for:
         raise InputError("keep_duration and the filter until= say the same: use one of them")
+    if not isinstance(keep, timedelta):
+        raise InputError(f"keep_duration must be a timedelta, such as timedelta(hours=24), not {a_type(keep)}")
     if keep.total_seconds() < 0:
         raise InputError("keep_duration must not be negative")
     microseconds = (keep.days * 86400 + keep.seconds) * 10**6 + keep.microseconds

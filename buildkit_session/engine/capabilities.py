@@ -27,6 +27,7 @@ __all__ = [
     "FREE_SPACE",
     "SEVERAL_OUTPUTS",
     "SOURCE_POLICY",
+    "ULIMITS",
     "RunSetting",
     "find_capabilities",
     "require_run_settings",
@@ -43,13 +44,16 @@ SEVERAL_OUTPUTS: Final = "exporter.multiple"
 SOURCE_POLICY: Final = "source.policy"
 """A build may have rules about its sources. Since BuildKit 0.11; daemons before that do not look at them."""
 
+ULIMITS: Final = "exec.meta.ulimit"
+"""Steps may have limits. Since BuildKit 0.10."""
+
 RunSetting: TypeAlias = Literal["ulimits", "shm_size", "cgroup_parent"]
 
 # What they are called, and what they need; all since BuildKit 0.10. Whichever frontend a Dockerfile names leaves one
 # out without a word where the daemon cannot do it (moby/buildkit:frontend/dockerfile/dockerfile2llb/convert.go,
 # dispatchRun).
 _RUN_SETTINGS: Final[Mapping[RunSetting, tuple[str, str]]] = {
-    "ulimits": ("a ulimit", "exec.meta.ulimit"),
+    "ulimits": ("a ulimit", ULIMITS),
     "shm_size": ("a size of /dev/shm", "exec.mount.tmpfs.size"),
     "cgroup_parent": ("a cgroup parent", "exec.meta.cgroup.parent"),
 }

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from buildkit_session.grpc.codec import BYTES, MessageCodec
 from buildkit_session.messages.moby.buildkit import v1
-from buildkit_session.services.pieces import PIECES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -62,6 +61,8 @@ class Control:
         self, metadata: Iterable[tuple[str, str]]
     ) -> AbstractAsyncContextManager[OutgoingCall[BytesMessage, BytesMessage]]:
         """Open the tunnel of a session, see :mod:`~buildkit_session.engine.tunnel`."""
+        from buildkit_session.services.pieces import PIECES  # noqa: PLC0415 - most sessions have a connection
+
         return self._channel.call(_path("Session"), request=PIECES, response=PIECES, metadata=metadata)
 
     async def list_workers(self) -> list[WorkerRecord]:

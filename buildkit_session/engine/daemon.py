@@ -24,12 +24,13 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 import anyio
 
 from buildkit_session.engine.api_version import ApiVersion
-from buildkit_session.engine.dialing import dial
+from buildkit_session.engine.dialing import dial, lead_time
 from buildkit_session.engine.exchange import base_path
+from buildkit_session.engine.faults import unreachable
 from buildkit_session.engine.hijack import hijack
 from buildkit_session.engine.info import EngineInfo
 from buildkit_session.engine.ping import BuildkitdFound, PodmanFound, podman_text, probe
-from buildkit_session.engine.tunnel import open_tunnel
+from buildkit_session.engine.spare import Spare
 from buildkit_session.engine.workers import Worker, read_workers
 from buildkit_session.errors import (
     ConnectionClosed,
@@ -124,11 +125,15 @@ class Link:
         """Register a session and return its connection: see :meth:`Session.serving`."""
         if self._session_path is not None:
             return await hijack(self._endpoint, self._session_path, headers, make_connection)
+        from buildkit_session.engine.tunnel import open_tunnel  # noqa: PLC0415 - Engines mostly have the other
+
         return await open_tunnel(self.control, headers, make_connection, self._tasks)
 
 
 class Daemon:
     """One daemon. Each link has a connection of its own, so that the end of one harms no other.
+
+    The first one gets that by which :meth:`info` has asked, if it comes at once. So close a daemon in the end.
 
     Args:
         endpoint: where it is.
@@ -147,6 +152,7 @@ class Daemon:
         self._patience = patience
         self._info: DaemonInfo | None = None
         self._settling = anyio.Lock()
+        self._spare = Spare()
 
     def __repr__(self) -> str:
         return f"<Daemon {self.endpoint}>"
@@ -163,6 +169,11 @@ class Daemon:
             if self._info is None:
                 self._info = await self._settle()
             return self._info
+
+    async def aclose(self) -> None:
+        """Close what no link has taken over. Links that are open stay so."""
+        with anyio.CancelScope(shield=True):
+            await self._spare.aclose()
 
     @asynccontextmanager
     async def link(self) -> AsyncIterator[Link]:
@@ -192,14 +203,26 @@ class Daemon:
             if way == "build":
                 return DaemonInfo(str(self.endpoint), way, engine, refused=tuple(refused))
             try:
-                async with self._linked(way, engine) as link:
-                    workers = read_workers(await link.control.list_workers())
+                workers = await self._workers(way, engine)
                 return DaemonInfo(str(self.endpoint), way, engine, workers, tuple(refused))
             except (ConnectionClosed, EngineUnreachable, RemoteProtocolError, RpcError, UpgradeRefused) as error:
+                if engine is None and isinstance(error, ConnectionClosed):
+                    # A program on the way that has ended, for most; that it was started said nothing.
+                    raise unreachable(self.endpoint, OSError(str(error))) from error
                 if engine is None or _is_final(error):
                     raise
                 refused.append(f"{way}: {error}")
         raise UnsupportedError(f"no way to BuildKit works at {self.endpoint}: {'; '.join(refused)}")
+
+    async def _workers(self, way: Way, engine: EngineInfo | None) -> tuple[Worker, ...]:
+        """Ask a question that takes a daemon no work, and so find out whether a way leads anywhere."""
+        async with self._linked(way, engine, keep=True) as link:
+            with anyio.move_on_after(self._patience + lead_time(self.endpoint)):
+                return read_workers(await link.control.list_workers())
+            raise EngineUnreachable(
+                f"cannot reach BuildKit at {self.endpoint} ({way}): no answer in time. "
+                "Is the daemon stopped or overloaded?"
+            )
 
     def _candidates(self, engine: EngineInfo | None) -> list[Way]:
         if engine is None:
@@ -219,22 +242,32 @@ class Daemon:
         return chosen
 
     @asynccontextmanager
-    async def _linked(self, way: Way, engine: EngineInfo | None) -> AsyncIterator[Link]:
+    async def _linked(self, way: Way, engine: EngineInfo | None, *, keep: bool = False) -> AsyncIterator[Link]:
+        """Have a link; with ``keep`` its connection is there for the next one, unless the block raises."""
         prefix = "" if engine is None else f"{base_path(self.endpoint.address)}/v{engine.api_version}"
         async with supervised() as tasks:
-            if way == "hijack":
-                connection = await hijack(self.endpoint, f"{prefix}/grpc", (), ClientConnection)
-            else:
-                _, connection = await dial(self.endpoint, ClientConnection, alpn=("h2",))
+            connection = self._spare.take() or await self._connect(way, prefix)
+            kept = False
             try:
-                assert isinstance(connection, ClientConnection)  # noqa: S101 - what hijack was given makes these
                 session_path = f"{prefix}/session" if way == "hijack" else None
                 yield Link(Channel(connection), self.endpoint, session_path, tasks)
+                kept = keep
             finally:
-                connection.close()
                 tasks.cancel_scope.cancel()
-                with anyio.CancelScope(shield=True):
-                    await connection.closed.wait()
+                if kept:
+                    self._spare.keep(connection)
+                else:
+                    connection.close()
+                    with anyio.CancelScope(shield=True):
+                        await connection.closed.wait()
+
+    async def _connect(self, way: Way, prefix: str) -> ClientConnection:
+        if way == "hijack":
+            connection = await hijack(self.endpoint, f"{prefix}/grpc", (), ClientConnection)
+        else:
+            _, connection = await dial(self.endpoint, ClientConnection, alpn=("h2",))
+        assert isinstance(connection, ClientConnection)  # noqa: S101 - what hijack was given makes these
+        return connection
 
 
 def _is_final(error: SessionError) -> bool:

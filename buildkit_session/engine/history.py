@@ -20,7 +20,7 @@ from buildkit_session.engine.history_filters import read_history_filters
 from buildkit_session.engine.history_values import build_record
 from buildkit_session.engine.progress import decode_status
 from buildkit_session.engine.timestamps import read_timestamp
-from buildkit_session.errors import InputError, RpcError, UnsupportedError
+from buildkit_session.errors import InputError, RemoteProtocolError, RpcError, UnsupportedError
 from buildkit_session.grpc.status import Status
 from buildkit_session.messages.moby.buildkit import v1
 
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from buildkit_session.grpc.outgoing_call import OutgoingCall
 
 __all__ = ["History", "Remembered"]
+
+MAX_RECORDS: Final = 100_000
+"""Builds that are read of one history; a daemon keeps fifty unless it is told otherwise."""
 
 _NOW: Final = "buildkit-current-timestamp"
 
@@ -121,6 +124,8 @@ class History:
             while (event := await call.recv()) is not None:
                 if event.type != v1.BuildHistoryEventType.DELETED and event.record is not None:
                     found[event.record.ref] = build_record(event.record)
+                if len(found) > MAX_RECORDS:
+                    raise RemoteProtocolError(f"the daemon lists more than {MAX_RECORDS} builds")
         records = sorted(found.values(), key=lambda record: record.created or 0, reverse=True)
         return Remembered(records, _moment(said))
 

@@ -33,7 +33,7 @@ __all__ = ["build_error", "exit_code_in"]
 MAX_SOURCES: Final = 16
 """Kept of one error; BuildKit names one place, or one for each frontend that the error passed through."""
 
-_NEWER: Final = "name one by '# syntax=' in the Dockerfile, or use a newer daemon"
+_NEWER: Final = "name one by '# syntax=docker/dockerfile:1' in the Dockerfile, or use a newer daemon"
 
 _CAPABILITIES: Final[Mapping[str, tuple[str, str]]] = {
     "moby.buildkit.frontend.contexts": ("a named build context", "Dockerfile frontend 1.4 or newer"),
@@ -45,7 +45,8 @@ _CAPABILITIES: Final[Mapping[str, tuple[str, str]]] = {
 # How the gRPC server of Go says that it has no such service or method; those behind it may answer UNIMPLEMENTED too.
 _UNKNOWN_CALL: Final = ("unknown service ", "unknown method ")
 
-# What a frontend says of a question that it does not know; with 20.10 there is nothing but this text.
+# What a frontend says of a capability and a question that it does not know; 20.10 sends nothing but this text.
+_UNKNOWN_CAPABILITY: Final = re.compile(r"\bunsupported frontend capability (\S{1,100})\Z")
 _UNKNOWN_REQUEST: Final = re.compile(r"\bunsupported request (frontend\.\S{1,100})\Z")
 
 # How BuildKit ends the text about a process that failed, and what this text begins with; the second is that of 20.10.
@@ -97,6 +98,8 @@ def _unsupported(error: RpcError, details: Sequence[ErrorDetail]) -> Unsupported
                 f"the frontend does not know the request {name}; the call subrequests.describe lists those it knows",
                 feature=name,
             )
+    if found := _UNKNOWN_CAPABILITY.search(error.message):
+        return _without_capability(found[1])
     if found := _UNKNOWN_REQUEST.search(error.message):
         name = printable(found[1])
         return UnsupportedError(

@@ -13,6 +13,7 @@ import os
 from contextlib import closing
 from typing import TYPE_CHECKING, Final, Literal
 
+from buildkit_session.errors import InputError
 from buildkit_session.fsutil.beneath import FileOpener, transfer_error
 from buildkit_session.fsutil.modes import GoMode, is_plain_file, to_posix
 from buildkit_session.fsutil.walk import Filter, walk
@@ -54,9 +55,11 @@ def digest_tree(root_fd: int, filtered: Filter, *, permissions: Permissions = "p
         ``bks1-exact:sha256:...``.
 
     Raises:
-        InputError: a pattern of the filter is malformed.
+        InputError: a pattern of the filter is malformed, or there is no such way to count permissions.
         TransferError: something cannot be read.
     """
+    if permissions not in _SCHEMES:
+        raise InputError(f"invalid value {permissions!r} for permissions: expected {' or '.join(_SCHEMES)}")
     total = hashlib.sha256()
     opener = FileOpener(root_fd)
     with closing(opener), closing(walk(root_fd, filtered)) as entries:

@@ -36,6 +36,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, limit in (("max-size (max_bytes)", self.max_bytes), ("max-entries", self.max_entries)):
+            if limit is not None and not isinstance(limit, int):
+                raise InputError(f"{name} must be a whole number, not {limit!r}")
             if limit is not None and limit < 1:
                 raise InputError(f"{name} {limit} is not a positive number; leave it out for no limit")
 

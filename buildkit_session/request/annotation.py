@@ -10,9 +10,9 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from buildkit_session.arguments import texts
 from buildkit_session.errors import InputError
 from buildkit_session.request import platforms
+from buildkit_session.request.arguments import texts
 from buildkit_session.wording import a_type
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
-from buildkit_session import arguments
 from buildkit_session.errors import InputError
+from buildkit_session.request import arguments
 from buildkit_session.request.outputs import arrange, read_outputs
 from buildkit_session.truth import TRUE
 from buildkit_session.wording import a_type
@@ -191,7 +191,7 @@ class BuildRequest:
         """
         names, variables = arguments.tags(tags), arguments.variables("build_args", build_args)
         filtered = tuple(stage for stage in arguments.texts("no_cache_filter", no_cache_filter) if stage)
-        if no_cache and filtered:
+        if arguments.flag("no_cache", no_cache) and filtered:
             raise InputError(
                 "--no-cache and --no-cache-filter cannot currently be used together; choose one "
                 "(no_cache=, no_cache_filter=)"
@@ -216,11 +216,17 @@ class BuildRequest:
             no_cache=no_cache,
             no_cache_filter=filtered,
             platforms=_read("platforms", platforms) or (),
-            pull=pull,
+            pull=arguments.flag("pull", pull),
             shm_size=_read("shm_size", shm_size) or 0,
             source_policy=_read("source_policy", source_policy),
             ulimits=_read("ulimits", ulimits) or (),
-            outputs=arrange(read_outputs(outputs), push=push, load=load, tags=names, annotations=annotated),
+            outputs=arrange(
+                read_outputs(outputs),
+                push=arguments.flag("push", push),
+                load=arguments.flag("load", load),
+                tags=names,
+                annotations=annotated,
+            ),
             secrets=_read("secrets", secrets) or {},
             ssh=_read("ssh", ssh) or {},
         )

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from buildkit_session.errors import InputError
 from buildkit_session.local_output import require_writable
+from buildkit_session.wording import a_type
 
 if TYPE_CHECKING:
     from buildkit_session.services.writers import AsyncWriter, ByteSender
 
     Writer: TypeAlias = "ByteWriter | AsyncWriter | ByteSender"
 
-__all__ = ["STDOUT", "ByteWriter", "Stdout", "check_archive", "read_path"]
+__all__ = ["STDOUT", "ByteWriter", "Stdout", "check_archive", "read_path", "require_destination"]
 
 
 class ByteWriter(Protocol):
@@ -53,12 +54,22 @@ def check_archive(dest: Path | Writer | Stdout | None, kind: str) -> None:
             raise InputError(f"the destination of a {kind} output must be a binary file, not a text file")
 
 
+def require_destination(dest: object) -> None:
+    """Raise InputError if ``dest`` is nothing that an archive can go to, of whatever kind."""
+    if dest is None or dest is STDOUT or isinstance(dest, Path):
+        return
+    if not any(callable(getattr(dest, name, None)) for name in ("write", "send")):
+        raise InputError(f"an archive goes to a path, or to what has write() or send(), not to {a_type(dest)}")
+
+
 def read_path(dest: str | os.PathLike[str]) -> Path:
     """Take a path.
 
     Raises:
-        InputError: it is empty.
+        InputError: it is empty, or none.
     """
+    if not isinstance(dest, str | os.PathLike):
+        raise InputError(f"the destination of an output must be a path, not {a_type(dest)}")
     if not os.fspath(dest):
         raise InputError("the destination of an output must not be empty")
     return Path(dest)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from buildkit_session.arguments import texts
 from buildkit_session.errors import InputError
+from buildkit_session.request.arguments import texts
 from buildkit_session.request.fields import read_fields
 
 __all__ = ["NETWORK_HOST", "read_entitlements"]

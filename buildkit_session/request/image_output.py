@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final
 from buildkit_session.errors import InputError
 from buildkit_session.fsutil.quota import Limits
 from buildkit_session.local_output import LocalOutput
-from buildkit_session.request.destination import STDOUT, Stdout, check_archive
+from buildkit_session.request.arguments import flag
+from buildkit_session.request.destination import STDOUT, Stdout, check_archive, require_destination
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +41,9 @@ class ImageOutput:
     name: str | None = None
     push: bool = False
     attrs: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        flag("push", self.push)
 
     @property
     def exporter(self) -> tuple[str, dict[str, str]]:
@@ -76,7 +80,8 @@ class OciOutput:
 
     def __post_init__(self) -> None:
         _ = self.limits  # refuses what cannot be
-        if not self.tar:
+        require_destination(self.dest)
+        if not flag("tar", self.tar):
             _require_directory("oci", self.dest, self.max_bytes)
 
     @property
@@ -123,7 +128,8 @@ class DockerOutput:
 
     def __post_init__(self) -> None:
         _ = self.limits  # refuses what cannot be
-        if not self.tar:
+        require_destination(self.dest)
+        if not flag("tar", self.tar):
             _require_directory("docker", self.dest, self.max_bytes)
         elif self.dest is not None and self.context is not None:
             raise InputError("context is the Engine that loads the image; an archive has none, leave it or dest out")

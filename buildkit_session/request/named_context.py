@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from buildkit_session.errors import InputError
+from buildkit_session.request.reference import DIGEST, HOST, PATH, TAG
 from buildkit_session.request.remote_context import GitSource, HttpSource, parse_remote
 from buildkit_session.wording import a_type
 
@@ -38,14 +39,8 @@ _IMAGE: Final = "docker-image://"
 _LAYOUT: Final = "oci-layout://"
 _TARGET: Final = "target:"
 _DEFAULT_TAG: Final = "latest"
-# A name is an image reference. Source: distribution/reference:regexp.go.
-_PART: Final = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
-_LABEL: Final = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
-_NAME: Final = re.compile(
-    rf"(?:(?P<host>(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?)/)?(?P<path>{_PART}(?:/{_PART})*)"
-    r"(?P<tag>:[\w][\w.-]{0,127})?(?P<digest>@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,})?",
-    re.ASCII,
-)
+# A name is an image reference.
+_NAME: Final = re.compile(rf"(?:(?P<host>{HOST})/)?(?P<path>{PATH})(?P<tag>{TAG})?(?P<digest>{DIGEST})?", re.ASCII)
 _DOCKER_HOSTS: Final = frozenset({"docker.io", "index.docker.io"})
 _IDENTIFIER: Final = re.compile(r"[a-f0-9]{64}")
 # The names that the frontend itself gives to the directories of a build.

@@ -5,6 +5,7 @@ Source: docker/buildx:build/opt.go (CreateExports, toSolveOpt), commands/build.g
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
@@ -38,7 +39,7 @@ __all__ = [
     "with_tags",
 ]
 
-OutputLike: TypeAlias = "Output | str | Mapping[str, str]"
+OutputLike: TypeAlias = "Output | str | os.PathLike[str] | Mapping[str, str]"
 EngineOutput: TypeAlias = LocalOutput | ListingOutput | TarOutput | ImageOutput
 """What the Engine's own build endpoint can serve."""
 
@@ -52,7 +53,7 @@ def read_outputs(given: OutputLike | Iterable[OutputLike]) -> tuple[Output, ...]
     Raises:
         InputError: one of them is none, or several go to standard output.
     """
-    several = (given,) if isinstance(given, str | Mapping | Output) else given
+    several = (given,) if isinstance(given, str | os.PathLike | Mapping | Output) else given
     if not isinstance(several, Iterable):
         raise InputError(f"outputs must be a list of outputs or texts, not {a_type(given)}")
     chosen = tuple(_read(one) for one in several if one != "")
@@ -203,6 +204,8 @@ def _for_engine_build(out: Output) -> EngineOutput:
 def _read(given: object) -> Output:
     if isinstance(given, str | Mapping):
         return output.parse(given)
+    if isinstance(given, os.PathLike):
+        return output.local(given)
     if not isinstance(given, _CLASSES):
         raise InputError(f"an output must be a text or a value of buildkit_session.output, not {a_type(given)}")
     chosen: Output = given

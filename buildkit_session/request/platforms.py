@@ -12,8 +12,8 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Final
 
-from buildkit_session.arguments import texts
 from buildkit_session.errors import InputError
+from buildkit_session.request.arguments import texts
 
 __all__ = ["Platform", "local", "parse", "read_platforms"]
 

@@ -21,8 +21,8 @@ from inspect import isawaitable, iscoroutinefunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from buildkit_session.arguments import texts
 from buildkit_session.errors import InputError, SessionError
+from buildkit_session.request.arguments import texts
 from buildkit_session.request.fields import read_fields
 from buildkit_session.wording import a_type
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from buildkit_session.arguments import texts
 from buildkit_session.errors import InputError
+from buildkit_session.request.arguments import texts
 from buildkit_session.wording import a_type
 
 __all__ = ["DEFAULT_ID", "SshAgent", "SshKeys", "SshSource", "agent", "keys", "parse", "read_agents"]

@@ -1,10 +1,11 @@
-"""What came on standard input in place of a context: an archive, a Dockerfile or nothing.
+"""What came on standard input in place of a context: an archive, a Dockerfile, nothing, or what is no use.
 
 Source: docker/buildx:build/utils.go (isArchive), build/opt.go (loadInputs).
 """
 
 from __future__ import annotations
 
+import codecs
 from enum import Enum
 from typing import Final
 
@@ -16,6 +17,8 @@ HEAD_SIZE: Final = 1024
 _BLOCK: Final = 512  # of a tar archive
 _CHECKSUM: Final = slice(148, 156)
 _MAGIC: Final = (b"BZh", b"\x1f\x8b\x08", b"\xfd7zXZ\x00")
+_FOREIGN: Final = (b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"7z\xbc\xaf\x27\x1c")  # zstd, zip, 7-Zip
+_CONTROLS: Final = frozenset(range(32)) - frozenset(b"\t\n\v\f\r\x1b")
 
 
 class StdinKind(Enum):
@@ -24,7 +27,11 @@ class StdinKind(Enum):
     ARCHIVE = "archive"
     """A tar archive, compressed or not: the context."""
     DOCKERFILE = "dockerfile"
-    """Anything else: a Dockerfile, whose context is empty."""
+    """Any other text: a Dockerfile, whose context is empty."""
+    FOREIGN_ARCHIVE = "foreign archive"
+    """An archive, or a compression, that daemons do not take."""
+    BINARY = "binary"
+    """Anything else that is no text; daemons would take it for a Dockerfile, and some fail on it without a reason."""
     EMPTY = "empty"
     """Not a byte."""
 
@@ -37,7 +44,24 @@ def classify(head: bytes) -> StdinKind:
     """
     if not head:
         return StdinKind.EMPTY
-    return StdinKind.ARCHIVE if head.startswith(_MAGIC) or _is_tar_header(head[:_BLOCK]) else StdinKind.DOCKERFILE
+    if head.startswith(_MAGIC) or _is_tar_header(head[:_BLOCK]):
+        return StdinKind.ARCHIVE
+    if head.startswith(_FOREIGN):
+        return StdinKind.FOREIGN_ARCHIVE
+    return StdinKind.DOCKERFILE if _may_be_text(head) else StdinKind.BINARY
+
+
+def _may_be_text(head: bytes) -> bool:
+    """Whether a daemon could make anything of it: it takes text in any encoding that begins with that of ASCII."""
+    return b"\0" not in head and (_CONTROLS.isdisjoint(head) or _is_utf8(head))
+
+
+def _is_utf8(head: bytes) -> bool:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # which may end within a character
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _is_tar_header(block: bytes) -> bool:

@@ -13,35 +13,27 @@ Source: moby/buildkit:session/auth/auth.go, auth.proto; util/resolver/authorizer
 
 from __future__ import annotations
 
-import logging
-from functools import partial
-from typing import TYPE_CHECKING
-
-from anyio import to_thread
+from typing import TYPE_CHECKING, Final
 
 from buildkit_session.errors import InputError, RpcError, SessionError
-from buildkit_session.grpc.router import Route, messages, unary
 from buildkit_session.grpc.status import Status
-from buildkit_session.messages.moby.filesync.v1 import (
-    CredentialsRequest,
-    CredentialsResponse,
-    FetchTokenRequest,
-    FetchTokenResponse,
-    GetTokenAuthorityRequest,
-    GetTokenAuthorityResponse,
-    VerifyTokenAuthorityRequest,
-    VerifyTokenAuthorityResponse,
-)
 from buildkit_session.services.credentials import Credentials, CredentialSource, registry_host
+from buildkit_session.services.deferred import Deferred
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
+    from buildkit_session.grpc.router import Route
+    from buildkit_session.services import Service
     from buildkit_session.services.tokens import Tokens
 
 __all__ = ["Auth"]
 
-log = logging.getLogger("buildkit_session.services")
+METHODS: Final = tuple(
+    f"/moby.filesync.v1.Auth/{name}"
+    for name in ("Credentials", "FetchToken", "GetTokenAuthority", "VerifyTokenAuthority")
+)
+"""What a daemon may call."""
 
 
 class Auth:
@@ -67,61 +59,24 @@ class Auth:
 
     def routes(self) -> Iterable[Route]:
         """See :class:`~buildkit_session.services.Service`."""
-        service = "/moby.filesync.v1.Auth"
-        authorities = messages(GetTokenAuthorityRequest, GetTokenAuthorityResponse)
-        proofs = messages(VerifyTokenAuthorityRequest, VerifyTokenAuthorityResponse)
-        return (
-            Route(
-                f"{service}/Credentials", unary(self._credentials), messages(CredentialsRequest, CredentialsResponse)
-            ),
-            Route(f"{service}/FetchToken", unary(self._fetch_token), messages(FetchTokenRequest, FetchTokenResponse)),
-            Route(f"{service}/GetTokenAuthority", unary(self._get_token_authority), authorities),
-            Route(f"{service}/VerifyTokenAuthority", unary(self._verify_token_authority), proofs),
-        )
+        return Deferred(METHODS, self._calls).routes()
 
-    async def _credentials(self, request: CredentialsRequest) -> CredentialsResponse:
-        found = await self.find(request.host)
-        if found is None:
-            return CredentialsResponse()
-        log.debug("> credentials for %r", request.host)
-        username, secret = found.pair
-        return CredentialsResponse(username=username, secret=secret)
+    def _calls(self) -> Service:
+        from buildkit_session.services.auth_calls import AuthCalls  # noqa: PLC0415 - loaded when a daemon first calls
 
-    async def _fetch_token(self, request: FetchTokenRequest) -> FetchTokenResponse:
-        from buildkit_session.services.token_fetch import CLIENT_ID, TokenRequest  # noqa: PLC0415 - few builds ask
+        return AuthCalls(self)
 
-        tokens = self._tokens(request.host)
-        wanted = TokenRequest(
-            request.host, request.realm, request.service, tuple(request.scopes), request.client_id or CLIENT_ID
-        )
-        token = await tokens.client.fetch(wanted, await self.find(request.host))
-        log.debug("> token for %r, %d s", request.host, token.life)
-        # No time of issue: the daemon would compare it with a clock of its own.
-        return FetchTokenResponse(token=token.text, expires_in=token.life)
+    def tokens(self, host: str) -> Tokens:
+        """What fetches tokens for a host.
 
-    async def _get_token_authority(self, request: GetTokenAuthorityRequest) -> GetTokenAuthorityResponse:
-        authority = self._tokens(request.host).authority
-        secret = await self._has_secret(request.host)
-        key = await to_thread.run_sync(partial(authority.public_key, request.host, request.salt, secret=secret))
-        return GetTokenAuthorityResponse(public_key=key)
-
-    async def _verify_token_authority(self, request: VerifyTokenAuthorityRequest) -> VerifyTokenAuthorityResponse:
-        authority = self._tokens(request.host).authority
-        secret = await self._has_secret(request.host)
-        sign = partial(authority.signed, request.host, request.salt, request.payload, secret=secret)
-        return VerifyTokenAuthorityResponse(signed=await to_thread.run_sync(sign))
-
-    def _tokens(self, host: str) -> Tokens:
+        Raises:
+            RpcError: nothing does, which tells the daemon to fetch them itself.
+        """
         if callable(self._fetching):
             self._fetching = self._fetching()
         if self._fetching is None or not self._is_served(host):
             raise RpcError(Status.UNAVAILABLE, "client side tokens disabled")
         return self._fetching
-
-    async def _has_secret(self, host: str) -> bool:
-        # A ready token counts as well: it must not be shared with those who have nothing.
-        found = await self.find(host)
-        return found is not None and found.any
 
     def _is_served(self, host: str) -> bool:
         return self._hosts is None or host in self._hosts

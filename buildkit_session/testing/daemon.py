@@ -8,8 +8,9 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
+from buildkit_session.errors import InputError
 from buildkit_session.testing.dockerd import Dockerd, Wanted, find_dockerd, search_path
 from buildkit_session.testing.errors import DaemonUnavailable
 from buildkit_session.testing.isolated import check_machine, free_port, isolated, state_folder
@@ -82,7 +83,8 @@ def start_daemon(
     """Start a private daemon, wait until it answers, and end it with the block.
 
     It has no network of its own and touches none: build with network ``none``. The block may end it early by its
-    ``pid``.
+    ``pid``. A signal that ends this process without ending the block, as SIGTERM does, ends the daemon as well, but
+    leaves the folder with its state behind: ``bks-*`` in ``directory``.
 
     Args:
         wanted: which daemon (see the package), or the path of a ``dockerd``.
@@ -95,8 +97,10 @@ def start_daemon(
             folder.
 
     Raises:
+        InputError: there is no such daemon or store.
         DaemonUnavailable: no such daemon can be had here, or none of them started.
     """
+    _check(wanted, store)
     check_machine(("containerd", "runc"))
     candidates = [Dockerd(wanted, "", str(wanted))] if isinstance(wanted, Path) else find_dockerd(wanted)
     tcp_address = f"tcp://127.0.0.1:{free_port()}" if tcp else None
@@ -107,6 +111,15 @@ def start_daemon(
     )
     with ExitStack() as stack:
         yield _first_that_starts(candidates, start, stack)
+
+
+def _check(wanted: object, store: object) -> None:
+    if not isinstance(wanted, Path) and wanted not in get_args(Wanted):
+        raise InputError(f"there is no daemon {wanted!r} to start; name {', '.join(get_args(Wanted))}, or a Path")
+    if store not in get_args(Store):
+        raise InputError(f"there is no image store {store!r}; name {' or '.join(get_args(Store))}")
+    if (wanted, store) == ("20.10", "containerd"):
+        raise InputError("Docker 20.10 has no containerd image store; use store='classic', or 'newest'")
 
 
 def _first_that_starts(

@@ -67,6 +67,13 @@ def test_a_pipe_gets_every_byte_at_once(pipe: tuple[int, TextIO]) -> None:
     assert os.read(reader, 100) == b"\x1b[2J\xff\xfe\n"
 
 
+def test_half_a_character_is_no_text(pipe: tuple[int, TextIO]) -> None:
+    """JSON can spell it, alone, and so it comes in what a frontend answers."""
+    reader, stream = pipe
+    Console(stream).write("a\ud800b\udfffc\udcffd")
+    assert os.read(reader, 100) == "a\ufffdb\ufffdc".encode() + b"\xffd"
+
+
 def test_a_terminal_gets_escaped_text() -> None:
     ours, theirs = pty.openpty()
     tty.setraw(theirs)

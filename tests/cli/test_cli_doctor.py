@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 PODMAN = b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nServer: Libpod/5.4.2 (linux)\r\nContent-Length: 0\r\n\r\n"
 ANCIENT = b"HTTP/1.1 200 OK\r\nApi-Version: 1.30\r\nServer: Docker/17.06 (linux)\r\nContent-Length: 0\r\n\r\n"
+NO_UPGRADES = b"HTTP/1.1 200 OK\r\nApi-Version: 1.51\r\nServer: Docker/28 (linux)\r\nContent-Length: 0\r\n\r\n"
 
 
 @contextmanager
@@ -83,6 +84,15 @@ def test_no_daemon_that_builds(answer: bytes, text: str, tmp_path: Path, home: d
     assert found["daemon"][0] == "broken"
     assert found["daemon"][2]
     assert text in found["daemon"][1]
+
+
+def test_a_proxy_that_passes_no_upgrades_on(tmp_path: Path, home: dict[str, str]) -> None:
+    """It answers a ping as the Engine does; builds by POST /build need a session all the same."""
+    with answering(tmp_path / "s", NO_UPGRADES) as address:
+        level, text, advice = findings("-H", address, code=1, **home)["session"]
+    assert level == "broken"
+    assert "did not switch protocols on /v1.51/session" in text
+    assert "'Upgrade: h2c' of POST /session" in advice
 
 
 def test_helpers_that_are_missing(tmp_path: Path, home: dict[str, str]) -> None:

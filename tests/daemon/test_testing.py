@@ -12,10 +12,11 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from buildkit_session.errors import InputError
 from buildkit_session.testing import (
     Daemon,
     DaemonUnavailable,
@@ -53,6 +54,19 @@ def folder() -> Iterator[Path]:
     """A folder whose path leaves room for the sockets of a daemon below it."""
     with tempfile.TemporaryDirectory() as path:
         yield Path(path)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "store", "message"),
+    [
+        ("99", "classic", "no daemon '99' to start; name installed, 20.10, newest, built, or a Path"),
+        ("newest", "zfs", "no image store 'zfs'; name classic or containerd"),
+        ("20.10", "containerd", "Docker 20.10 has no containerd image store"),
+    ],
+)
+def test_daemons_that_there_are_not(wanted: Any, store: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message), start_daemon(wanted, store=store):
+        pass
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from buildkit_session.messages.moby.buildkit.v1.types import WorkerRecord
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from buildkit_session.http2.events import Headers
     from buildkit_session.messages.moby.buildkit.v1 import StatusResponse
 
 __all__ = ["ControlPeer", "HungUp", "Solve", "half_closed", "reset", "shut"]
@@ -160,8 +161,16 @@ class Solve:
     async def end(self) -> None:
         """End it as a build that succeeded, unless it has failed."""
         if not self._failed:
-            await self.peer.write(answer(self._solve, bytes(SolveResponse(exporter_response=self._response))))
-        await self.peer.write(headers(self._status, DONE, end=True))
+            await self.succeed()
+        await self.end_status(DONE)
+
+    async def succeed(self) -> None:
+        """Answer it, and say nothing to whoever follows."""
+        await self.peer.write(answer(self._solve, bytes(SolveResponse(exporter_response=self._response))))
+
+    async def end_status(self, trailers: Headers) -> None:
+        """End what tells of it."""
+        await self.peer.write(headers(self._status, trailers, end=True))
 
     @property
     def progress(self) -> int:

@@ -140,7 +140,6 @@ def test_prune(c8d_daemon: Daemon, reference: ReferenceClient, context: Path) ->
 
 def pruned(both: Both, context: Path, program: Callable[..., Finished], words: list[str], answer: bytes) -> Finished:
     """Build, and prune the last layer: how many records there are of copied files is left to chance."""
-    both.theirs("prune", "--force", "--all").check_returncode()
     both.build(context, "--output=type=cacheonly")
     layers = both.theirs("du", "--filter=description~=stage-1", "--format={{.ID}}").stdout.decode().split()
     assert len(layers) == 1
@@ -230,4 +229,6 @@ def test_doctor(both: Both, both_c8d: Both, daemon: Daemon) -> None:
         "ssh agent": "",
     }
     assert found["classic"]["image store"] == "limited"
-    assert found["classic"]["history"] == ("limited" if daemon.version.startswith("20.10") else "ok")
+    old = daemon.version.startswith("20.10")
+    assert found["classic"]["history"] == ("limited" if old else "ok")
+    assert found["classic"].get("frontend") == ("limited" if old else None)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 import pytest
+from fake_buildkit import fake_buildkit, silent
 from fake_engine import (
     FILE_SEND,
     FILE_SYNC,
@@ -41,7 +42,9 @@ from buildkit_session import build as build_module
 from buildkit_session.client import Client
 from buildkit_session.engine import daemon as daemon_module
 from buildkit_session.engine import hijack as hijack_module
+from buildkit_session.engine import solving as solving_module
 from buildkit_session.engine.contexts import find_endpoint
+from buildkit_session.http2 import keepalive as keepalive_module
 from buildkit_session.messages.fsutil.types import Packet, PacketPacketType
 from buildkit_session.messages.moby.buildkit.v1 import StatusResponse, Vertex, VertexLog
 from buildkit_session.messages.moby.filesync.v1 import BytesMessage
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
+    from buildkit_session.engine.daemon import Way
     from buildkit_session.testing import Daemon
 
 pytestmark = pytest.mark.anyio
@@ -79,9 +83,10 @@ async def whole_build(folder: Path) -> None:
 
 
 @pytest.fixture(params=WAYS)
-def way(request: pytest.FixtureRequest) -> str:
+def way(request: pytest.FixtureRequest) -> Way:
     """How the client asks for its builds."""
-    return str(request.param)
+    chosen: Way = request.param
+    return chosen
 
 
 @pytest.fixture
@@ -244,6 +249,34 @@ async def test_silent_ping(tmp_path: Path, context: Path) -> None:
         await whole_build(tmp_path)
 
 
+async def test_silent_buildkit(tmp_path: Path, context: Path) -> None:
+    """An Engine whose BuildKit says nothing is left on this way, and it is told why; builds take the other."""
+
+    async def script(engine: FakeEngine) -> None:
+        engine.workers = False
+        await engine.session()
+        answer = await engine.build()
+        await answer.end()
+
+    async with nothing_left(tmp_path), fake_engine(script) as engine:
+        daemon = daemon_module.Daemon(find_endpoint(engine.address), patience=0.3)
+        async with Client(daemon) as client:
+            await client.build(context)
+            info = await client.info()
+    assert info.way == "build"
+    assert "no answer in time" in info.refused[0]
+
+
+async def test_silent_buildkitd(tmp_path: Path, context: Path) -> None:
+    """There is no other way to it."""
+    async with nothing_left(tmp_path):
+        async with fake_buildkit({"Control/ListWorkers": silent}, kind="direct") as buildkit:
+            with pytest.raises(bk.EngineUnreachable, match="no answer in time"):
+                async with Client(daemon_module.Daemon(find_endpoint(buildkit.address), patience=0.3)):
+                    pass
+        await whole_build(tmp_path)
+
+
 async def test_silent_upgrade(tmp_path: Path, context: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     async def script(engine: FakeEngine) -> None:
         await engine.asked_session()
@@ -274,6 +307,48 @@ async def test_a_build_in_silence_can_be_cancelled(tmp_path: Path, context: Path
                 tasks.cancel_scope.cancel()
             assert engine.cancellations == 1
         await whole_build(tmp_path)
+
+
+async def test_a_daemon_that_has_stopped(
+    tmp_path: Path, context: Path, monkeypatch: pytest.MonkeyPatch, way: Way
+) -> None:
+    """Its connections stay, but nothing is heard any more: the build does not wait for ever."""
+
+    async def script(engine: FakeEngine) -> None:
+        peer = await engine.session()
+        answer = await engine.build()
+        await answer.trace(StatusResponse(vertexes=[STARTED]))
+        peer.stop_reading()
+        if engine.link is not None:
+            engine.link.stop_reading()
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(keepalive_module, "IDLE", 0.2)
+    monkeypatch.setattr(keepalive_module, "PATIENCE", 0.2)
+    async with nothing_left(tmp_path), fake_engine(script, way=way) as engine, bk.connect(engine.address) as client:
+        with pytest.raises(bk.ConnectionClosed):
+            await client.build(context)
+
+
+@pytest.mark.parametrize("status", ["stalled", "refused"])
+async def test_a_build_ends_without_its_progress(
+    tmp_path: Path, context: Path, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    """How it ended is said by the other call; this one is waited for, but not for long."""
+
+    async def script(engine: FakeEngine) -> None:
+        await engine.session()
+        answer = await engine.build()
+        assert isinstance(answer, Solve)
+        await answer.image(IMAGE)
+        if status == "refused":
+            await answer.end_status([(b"grpc-status", b"5"), (b"grpc-message", b"no such job")])
+        await answer.succeed()
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(solving_module, "DRAIN", 0.3)
+    async with nothing_left(tmp_path), fake_engine(script) as engine, bk.connect(engine.address) as client:
+        assert (await client.build(context)).image_id == IMAGE
 
 
 # -- an Engine that lies about the export -----------------------------------------------------------------------------
@@ -627,7 +702,9 @@ async def test_hostile_text_is_data(context: Path, tmp_path: Path, way: str) -> 
 
 
 @pytest.mark.parametrize("progress", ["plain", "tty"])
-async def test_hostile_text_does_not_reach_a_terminal(context: Path, tmp_path: Path, way: str, progress: str) -> None:
+async def test_hostile_text_does_not_reach_a_terminal(
+    context: Path, tmp_path: Path, *, way: str, progress: str
+) -> None:
     """The command shows it escaped, whichever display draws it."""
     ours, theirs = pty.openpty()
     try:
@@ -638,7 +715,7 @@ async def test_hostile_text_does_not_reach_a_terminal(context: Path, tmp_path: P
         ):
             shown = bytearray()
             tasks.start_soon(anyio.to_thread.run_sync, read_terminal, ours, shown)
-            args = [sys.executable, "-m", "buildkit_session", "build", f"--progress={progress}", str(context)]
+            args = [sys.executable, "-m", "buildkit_session", "build", "--progress", progress, str(context)]
             environ = {**os.environ, "DOCKER_HOST": engine.address}
             done = await anyio.run_process(args, check=False, env=environ, stdout=theirs, stderr=theirs)
             os.write(theirs, b"THE END")
@@ -693,6 +770,19 @@ async def test_cancelled_at_random_moments(daemon: Daemon, busybox: Path, tmp_pa
         await client.build(context, network="none", build_args={"N": "7"}, outputs=[bk.output.local(tmp_path / "out")])
     assert (tmp_path / "out" / "n").read_text() == "7\n"
     assert (tmp_path / "out" / "big").stat().st_size == 8 << 20
+
+
+# -- a disk that is full ---------------------------------------------------------------------------------------------
+
+
+async def test_a_full_disk(daemon: Daemon, context: Path, tmp_path: Path, way: Way) -> None:
+    """The build fails for the reason that this side has, whatever the daemon makes of it, and can be had again."""
+    async with nothing_left(tmp_path), bk.connect(daemon.address, way=way) as client:
+        # Opening this takes no time.
+        with open("/dev/full", "wb", 0) as full, pytest.raises(bk.TransferError, match="No space left"):  # noqa: ASYNC230
+            await client.build(context, outputs=[bk.output.tar(full)])
+        await client.build(context, outputs=[bk.output.tar(tmp_path / "whole.tar")])
+    assert (tmp_path / "whole.tar").stat().st_size > BIG
 
 
 # -- TLS --------------------------------------------------------------------------------------------------------------

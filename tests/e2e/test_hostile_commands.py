@@ -84,7 +84,7 @@ async def test_no_text_begins_a_line_or_drives_a_terminal(words: str) -> None:
     """Not even where the output is no terminal yet: somebody may look at the file."""
     ran = await command(SCRIPTS, *words.split())
     text = ran.stdout.decode()
-    assert not ran.returncode
+    assert ran.returncode == 0 or words == "doctor"  # which may find this machine wanting
     assert "\\x1b]0;title" in text or words == "doctor"
     assert not {"\x1b", "\x07", "\r", "\u202e"} & set(text)
     assert not any(line.lstrip().startswith("sha256:forged") for line in text.splitlines())

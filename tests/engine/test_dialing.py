@@ -13,6 +13,8 @@ import anyio
 import pytest
 
 from buildkit_session.engine.address import Endpoint, TcpAddress, TlsFiles, UnixSocket, parse_address
+from buildkit_session.engine.contexts import find_endpoint
+from buildkit_session.engine.daemon import Daemon
 from buildkit_session.engine.dialing import dial, lead_time
 from buildkit_session.errors import EngineUnreachable
 
@@ -116,6 +118,20 @@ async def test_a_program_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(EngineUnreachable, match=r"a buildkitd at podman-container://bk .*no program 'podman'"):
         await dial(Endpoint(parse_address("podman-container://bk")), Listener)
+
+
+@pytest.mark.parametrize(
+    ("address", "program"), [("kube-pod://pod", "kubectl"), ("podman-container://box", "podman"), ("ssh://h", "ssh")]
+)
+async def test_a_program_that_ends_at_once(
+    address: str, program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As without a cluster: the client says where it wanted to go, and what the program said."""
+    (tmp_path / program).write_text("#!/bin/sh\necho no cluster here >&2\nexit 3\n")
+    (tmp_path / program).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(EngineUnreachable, match=rf"at {address} .*'{program}' ended with status 3: no cluster here"):
+        await Daemon(find_endpoint(address)).info()
 
 
 async def test_a_program_is_given_time() -> None:

@@ -105,13 +105,18 @@ def test_exit_code_in_a_text(message: str, code: int | None) -> None:
     [
         pytest.param(
             RpcError(12, "unsupported", details=details(FrontendCap={"name": "moby.buildkit.frontend.contexts"})),
-            "a named build context needs Dockerfile frontend 1.4 or newer; name one by '# syntax='",
+            "a named build context needs Dockerfile frontend 1.4 or newer; name one by '# syntax=docker/dockerfile:1'",
             id="known-capability",
         ),
         pytest.param(
             RpcError(12, "unsupported", details=details(FrontendCap={"name": "future\x1b"})),
             r"future\x1b needs a frontend with this capability",
             id="unknown-capability",
+        ),
+        pytest.param(
+            RpcError(2, "failed to solve: unsupported frontend capability moby.buildkit.frontend.contexts"),
+            "a named build context needs Dockerfile frontend 1.4 or newer; name one by '# syntax=docker/dockerfile:1'",
+            id="capability-by-text",
         ),
         pytest.param(
             RpcError(2, "unsupported", details=details(Subrequest={"name": "frontend.x"})),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -142,3 +143,8 @@ def test_what_an_engine_cannot_do_with_images(out: str, message: str) -> None:
 def test_what_an_engine_can_do(out: str) -> None:
     check_for_engine(read_outputs(out), multi_platform=False)
     check_for_engine(read_outputs("type=image,annotation-index.a=b"), multi_platform=True)
+
+
+@pytest.mark.parametrize("given", [Path("out"), [Path("out")], "out"])
+def test_a_path_is_a_directory(given: Path | list[Path] | str) -> None:
+    assert read_outputs(given) == (output.local("out"),)

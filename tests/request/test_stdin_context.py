@@ -43,9 +43,21 @@ def test_compressed_archives(compress: object) -> None:
     assert classify(compress(an_archive())[:HEAD_SIZE]) is StdinKind.ARCHIVE
 
 
-@pytest.mark.parametrize("head", [b"FROM scratch\n", b"\n", b"F", b"#" * HEAD_SIZE, bytes(HEAD_SIZE), b"\x1f\x8b"])
-def test_anything_else_is_a_dockerfile(head: bytes) -> None:
+@pytest.mark.parametrize(
+    "head", [b"FROM scratch\n", b"\n", b"F", b"#" * HEAD_SIZE, b"# caf\xe9", b"# \x01\xc3", b"\xef\xbb\xbfFROM"]
+)
+def test_any_other_text_is_a_dockerfile(head: bytes) -> None:
     assert classify(head) is StdinKind.DOCKERFILE
+
+
+@pytest.mark.parametrize("head", [b"\x28\xb5\x2f\xfd\x04", b"PK\x03\x04\x14", b"7z\xbc\xaf\x27\x1c"])
+def test_archives_that_daemons_do_not_take(head: bytes) -> None:
+    assert classify(head) is StdinKind.FOREIGN_ARCHIVE
+
+
+@pytest.mark.parametrize("head", [bytes(HEAD_SIZE), b"FROM a\0", bytes(range(1, 256))])
+def test_what_is_no_text(head: bytes) -> None:
+    assert classify(head) is StdinKind.BINARY
 
 
 def test_nothing() -> None:
@@ -55,8 +67,8 @@ def test_nothing() -> None:
 def test_a_cut_or_damaged_header_is_none() -> None:
     head = an_archive()[:512]
     assert classify(head) is StdinKind.ARCHIVE
-    assert classify(head[:-1]) is StdinKind.DOCKERFILE
-    assert classify(b"b" + head[1:]) is StdinKind.DOCKERFILE
+    assert classify(head[:-1]) is StdinKind.BINARY
+    assert classify(b"b" + head[1:]) is StdinKind.BINARY
 
 
 @given(st.binary(min_size=512, max_size=HEAD_SIZE))

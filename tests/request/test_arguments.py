@@ -6,8 +6,8 @@ import traceback
 
 import pytest
 
-from buildkit_session import arguments
 from buildkit_session.errors import BuildError, FailedStep, InputError
+from buildkit_session.request import arguments
 
 GOOD_TAGS = [
     "app",
@@ -57,7 +57,7 @@ def test_what_is_no_text(value: object) -> None:
 
 def test_networks() -> None:
     assert [arguments.network(mode) for mode in (None, "none", "host", "default")] == ["", "none", "host", "default"]
-    with pytest.raises(InputError, match='"bridge" not supported'):
+    with pytest.raises(InputError, match='network mode "bridge" not supported'):
         arguments.network("bridge")
 
 
@@ -70,6 +70,13 @@ def test_variables() -> None:
 def test_what_is_no_mapping_of_texts(value: object) -> None:
     with pytest.raises(InputError, match="build_args"):
         arguments.variables("build_args", value)
+
+
+@pytest.mark.parametrize("value", [["A=1"], {"A": 1}, {"A": None}, {"": "A"}])
+def test_what_are_no_attributes(value: object) -> None:
+    assert arguments.attributes("frontend_attrs", {"A": ""}) == {"A": ""}
+    with pytest.raises(InputError, match=r"^frontend_attrs"):
+        arguments.attributes("frontend_attrs", value)
 
 
 def test_values_of_variables_are_not_shown() -> None:

@@ -10,15 +10,12 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from buildkit_session.errors import InputError
+from buildkit_session.request.reference import HOST, PATH, TAG
 from buildkit_session.wording import a_type
 
-__all__ = ["labels", "network", "tags", "texts", "variables"]
+__all__ = ["attributes", "callback", "flag", "labels", "network", "number", "tags", "texts", "variables"]
 
-# An image reference: [host[:port]/]path[:tag][@digest]. Source: distribution/reference:regexp.go.
-_PART: Final = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
-_LABEL: Final = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
-_HOST: Final = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
-_REFERENCE: Final = re.compile(rf"(?:{_HOST}/)?{_PART}(?:/{_PART})*(?::[\w][\w.-]{{0,127}})?", re.ASCII)
+_REFERENCE: Final = re.compile(rf"(?:{HOST}/)?{PATH}(?:{TAG})?", re.ASCII)
 _NETWORKS: Final = ("default", "none", "host")
 
 
@@ -34,6 +31,34 @@ def texts(name: str, value: object) -> tuple[str, ...]:
     if not all(isinstance(one, str) for one in several):
         raise InputError(f"{name} must be a list of texts, not {value!r}")
     return several
+
+
+def callback(name: str, value: object) -> None:
+    """Raise InputError if ``value`` is neither ``None`` nor can be called."""
+    if value is not None and not callable(value):
+        raise InputError(f"{name} must be a function, not {a_type(value)}")
+
+
+def flag(name: str, value: object) -> bool:
+    """Take a boolean; a text is none, for ``"no"`` would count as true.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if not isinstance(value, bool):
+        raise InputError(f"{name} must be True or False, not {value!r}")
+    return value
+
+
+def number(name: str, value: object) -> int | None:
+    """Take a whole number or ``None``.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        raise InputError(f"{name} must be a whole number, not {value!r}")
+    return value
 
 
 def tags(value: object) -> tuple[str, ...]:
@@ -67,6 +92,20 @@ def labels(value: object) -> dict[str, str]:
         InputError: it is something else.
     """
     return {name: text or "" for name, text in variables("labels", value).items()}
+
+
+def attributes(name: str, value: object) -> dict[str, str]:
+    """Take a mapping of names to texts, as :func:`variables` does, but none of them ``None``.
+
+    Raises:
+        InputError: it is something else.
+    """
+    found: dict[str, str] = {}
+    for key, text in variables(name, value).items():
+        if text is None:
+            raise InputError(f"{name}: the value of {key!r} must be a text, not None; leave it out")
+        found[key] = text
+    return found
 
 
 def variables(name: str, value: object) -> dict[str, str | None]:
