@@ -237,6 +237,10 @@ NOTED_LINES: Final = 20
 
 # How BuildKit says that a step asked for a secret that it could not have.
 _NO_SECRET: Final = re.compile(r"\bsecret (\S{1,100}?):? not found\b")
+# How it says that the context, an archive or a repository, has no Dockerfile. Those of directories are looked for here.
+_NO_DOCKERFILE: Final = re.compile(
+    r"\bfailed to read dockerfile: open [^\n]{1,4096}: no such file or directory\Z", re.IGNORECASE
+)
 
 
 class BuildError(SessionError):
@@ -284,8 +288,9 @@ class BuildError(SessionError):
 
 
 def _advice(message: str) -> str:
-    found = _NO_SECRET.search(message)
-    return f"offer it with secrets= (--secret id={printable(found[1])})" if found else ""
+    if found := _NO_SECRET.search(message):
+        return f"offer it with secrets= (--secret id={printable(found[1])})"
+    return "name another one with -f (file=)" if _NO_DOCKERFILE.search(message) else ""
 
 
 def _note(title: str, lines: Iterable[str]) -> str:

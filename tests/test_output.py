@@ -367,7 +367,7 @@ def test_what_does_not_go_together(make: Callable[[], Output], message: str) -> 
         (output.local, {"include": [5]}, "include must be a list of texts, not [5]"),
         (output.local, {"stall_timeout": "5"}, "stall-timeout '5' is not a positive number"),
         (output.local, {"dest": 5}, "the destination of an output must be a path, not an int"),
-        (output.tar, {"max_bytes": "1GB"}, "max-size must be a whole number, not '1GB'"),
+        (output.tar, {"max_bytes": "1GB"}, "max-size (max_bytes) must be a whole number, not '1GB'"),
         (output.tar, {"dest": 5}, "an archive goes to a path, or to what has write() or send(), not to an int"),
         (output.oci, {"tar": "no"}, "tar must be True or False, not 'no'"),
         (output.image, {"push": "no"}, "push must be True or False, not 'no'"),

@@ -57,7 +57,7 @@ _COMMANDS: Final = {
         "version": "Print the version",
     },
     "history": {
-        "logs": "Print the logs of a build record",
+        "logs": "Print the logs of a build: its ID, or ^1 for the one before the last",
         "ls": "List build records",
         "rm": "Remove build records",
     },

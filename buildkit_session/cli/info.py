@@ -105,7 +105,7 @@ def _object(info: DaemonInfo) -> dict[str, object]:
             {
                 "id": worker.id,
                 "version": worker.version or None,
-                "platforms": list(worker.platforms),
+                "platforms": _platforms([worker]),
                 "labels": dict(worker.labels),
             }
             for worker in info.workers

@@ -86,6 +86,8 @@ def _size(line: CommandLine, name: str) -> int:
 def _confirmed(question: str) -> bool:
     Console.output().write(f"{question} [y/N] ")
     answer = sys.stdin.readline() if sys.stdin is not None else ""
+    if not answer:
+        Console.messages().write("\nnothing was removed, as nobody answered; use --force to do without the question\n")
     return answer.rstrip("\r\n").lower() == "y"
 
 

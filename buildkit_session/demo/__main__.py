@@ -28,10 +28,18 @@ if TYPE_CHECKING:
     from buildkit_session.engine.address import Endpoint
 
 _FOLDER = Path("out/demo")
+_USAGE = f"""Usage:  python -m buildkit_session.demo
+
+Build a small example with the daemon that docker would take, or with a private one where none answers,
+and show the files that come back. They are in {_FOLDER} afterwards."""
 
 
 def main() -> int:
     """Run the demonstration; give the exit status."""
+    if words := sys.argv[1:]:
+        asked = words in (["--help"], ["-h"])
+        print(_USAGE, file=sys.stdout if asked else sys.stderr)
+        return 0 if asked else 2
     try:
         with _daemon() as settings:
             return _build(settings)

@@ -168,7 +168,7 @@ async def _frontend(daemon: Daemon) -> list[Finding]:
                 if ULIMITS in await find_capabilities(link):
                     return []
     except (SessionError, TimeoutError) as error:
-        return [Finding(Level.BROKEN, "frontend", str(error) or f"no answer within {PATIENCE:g} seconds")]
+        return [Finding(Level.BROKEN, "frontend", str(error) or f"no answer within {PATIENCE:g} seconds", _RESTART)]
     return [
         Finding(
             Level.LIMITED,

@@ -14,6 +14,7 @@ import re
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from buildkit_session.engine.durations import read_duration
+from buildkit_session.engine.history_values import BuildState
 from buildkit_session.engine.timestamps import read_timestamp
 from buildkit_session.errors import InputError
 
@@ -53,6 +54,8 @@ def _condition(text: str, now: int) -> Condition:
     if key in {"ref", "repository", "status"}:
         if sign not in {"=", "!="}:
             raise InputError(f'invalid separator for "{text}", expected = or !=')
+        if key == "status" and value not in set(BuildState):
+            raise InputError(f'invalid status in "{text}", expected {", ".join(BuildState)}')
         return _text_condition(key, value, equal=sign == "=")
     if key not in {"startedAt", "completedAt", "duration"}:
         raise InputError(f'unsupported filter "{text}"')

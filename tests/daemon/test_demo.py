@@ -57,6 +57,13 @@ def test_a_named_daemon_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_its_help_runs_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "buildkit_session.demo", "--help"]
+    run = subprocess.run(command, cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True, check=True)
+    assert run.stdout.startswith("Usage:")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_tree_shows_kinds_sizes_and_targets(tmp_path: Path) -> None:
     """One line for each entry, in the order of names; links are shown, not followed."""
     (tmp_path / "b").mkdir(mode=0o755)

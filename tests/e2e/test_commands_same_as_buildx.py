@@ -116,7 +116,11 @@ def test_prune(c8d_daemon: Daemon, reference: ReferenceClient, context: Path) ->
     """The question, the answers to it, and what is said of what goes, from a daemon of its own."""
     with start_daemon("newest") as daemon, reference.environment(daemon.address) as environ:
         both = Both(reference, environ)
-        for answer in (b"", b"n\n", b"yes\n"):
+        unanswered = both.ours("prune", stdin=b"")
+        assert b"use --force" in unanswered.stderr
+        unanswered.stderr = b""
+        assert_same(unanswered, both.theirs("prune", stdin=b""))
+        for answer in (b"n\n", b"yes\n"):
             assert_same(both.ours("prune", stdin=answer), both.theirs("prune", stdin=answer))
             assert_same(both.ours("prune", "-a", stdin=answer), both.theirs("prune", "-a", stdin=answer))
         for words, answer in (

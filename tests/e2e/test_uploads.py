@@ -82,8 +82,9 @@ async def test_a_dockerfile_alone(daemon: Daemon) -> None:
 
 
 async def test_an_empty_archive_is_no_dockerfile(daemon: Daemon) -> None:
-    with pytest.raises(BuildError, match=r"failed to read [dD]ockerfile"):
+    with pytest.raises(BuildError, match=r"failed to read [dD]ockerfile") as caught:
         await upload(daemon, bytes(10_240))
+    assert caught.value.advice == "name another one with -f (file=)"
 
 
 @tricky(38)

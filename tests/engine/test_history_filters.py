@@ -51,6 +51,7 @@ def test_choice(texts: list[str], chosen: str) -> None:
     ("text", "complaint"),
     [
         ("x", 'invalid filter "x"'),
+        ("status=bogus", 'invalid status in "status=bogus", expected running, completed, error, canceled'),
         ("x=1", 'unsupported filter "x=1"'),
         ("status<3", 'invalid separator for "status<3", expected = or !='),
         ("duration=3s", 'invalid separator for "duration=3s", expected <=, <, >= or >'),
