@@ -3,7 +3,7 @@
 Both clients build ``COPY . /`` on the same daemon. Equal tar archives show that the daemon was sent the same entries;
 that the exported directory agrees with the archive shows that it was written as it was sent.
 
-``BKS_RANDOM_TREES`` sets the number of trees a daemon (150 by default).
+``BKS_RANDOM_TREES`` sets the number of trees a daemon (80 by default).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import buildkit_session as bk
 if TYPE_CHECKING:
     from buildkit_session.testing import Daemon, ReferenceClient
 
-TREES = int(os.environ.get("BKS_RANDOM_TREES", "150"))
+TREES = int(os.environ.get("BKS_RANDOM_TREES", "80"))
 
 # Few and alike, so that patterns hit, and sorted differently by whoever compares whole paths.
 NAMES = ["a", "b", "foo", "foo-bar", "foo.txt", "a.log", "A", "x y", "ü", "#h", "[q]", "z" * 60]
