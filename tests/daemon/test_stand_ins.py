@@ -80,7 +80,7 @@ def test_containerds_store_exports_what_the_classic_one_cannot(
 def test_the_oldest_daemon_has_no_other_store() -> None:
     """It is refused, rather than started with the one it has."""
     with (
-        pytest.raises(InputError, match="Docker 20.10 has no containerd image store"),
+        pytest.raises(InputError, match=r"Docker 20\.10 has no containerd image store"),
         start_daemon("20.10", store="containerd"),
     ):
         pass
