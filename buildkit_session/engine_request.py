@@ -51,7 +51,8 @@ def make_build_params(
     """
     for feature in _beyond(request, inputs, outputs):
         raise UnsupportedError(
-            f"{feature} needs BuildKit's own API; the Engine's endpoint POST /build is another: connect without it",
+            f"{feature} needs BuildKit's own API, and this build goes by the Engine's POST /build; if that was not "
+            "asked for (way, --way), 'buildkit-session doctor' says why the other cannot be used",
             feature=feature,
             needs="BuildKit's own API",
             found="POST /build",
