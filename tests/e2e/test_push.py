@@ -85,7 +85,7 @@ async def test_a_password(daemon: Daemon, private_registry: Registry, context: P
     assert result.metadata["containerimage.digest"] == digest_in(registry, name, "1")
 
 
-@pytest.mark.parametrize("credentials", [None, {"": ("", "")}])
+@pytest.mark.parametrize("credentials", [None, {"elsewhere.example": ("alice", "wonderland")}])
 async def test_without_a_password(
     credentials: dict[str, tuple[str, str]] | None, daemon: Daemon, private_registry: Registry, context: Path
 ) -> None:
