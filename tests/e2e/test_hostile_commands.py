@@ -124,7 +124,7 @@ async def test_a_file_that_cannot_be_written(tmp_path: Path, flag: str) -> None:
     into = str(tmp_path / "missing" / "file")
     ran = await command(solved(containerimage_digest=DIGEST), "build", "-q", flag, into, str(tmp_path))
     assert (ran.returncode, ran.stderr.count(b"Traceback")) == (1, 0)
-    assert ran.stderr.splitlines()[-1].startswith(f"ERROR: cannot write {into}".encode())
+    assert ran.stderr.splitlines()[-1].startswith(f"ERROR: failed to build: cannot write {into}".encode())
 
 
 async def test_an_address_that_is_a_list_of_hosts(tmp_path: Path) -> None:
