@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
 
-from buildkit_session.errors import RpcError
+from buildkit_session.errors import RpcError, StreamReset
 from buildkit_session.grpc.codec import MessageCodec
 from buildkit_session.grpc.deadline import format_timeout
 from buildkit_session.grpc.outgoing_call import OutgoingCall
 from buildkit_session.grpc.status import Status
+from buildkit_session.http2.frames import REFUSED_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -33,6 +34,10 @@ RequestMessage = TypeVar("RequestMessage", bound="betterproto2.Message")
 ResponseMessage = TypeVar("ResponseMessage", bound="betterproto2.Message")
 
 USER_AGENT: Final = b"buildkit-session"
+
+# A server counts a call until it has written the end of it, so at its limit the next one may come too soon.
+_TRIES: Final = 4
+_PAUSE: Final = 0.01
 
 
 class Channel:
@@ -92,7 +97,32 @@ class Channel:
         metadata: Iterable[tuple[str, str]] = (),
         timeout: float | None = None,  # noqa: ASYNC109 - as above
     ) -> ResponseMessage:
-        """Send one message and return the one answer; arguments as for :meth:`call`."""
+        """Send one message and return the one answer; arguments as for :meth:`call`.
+
+        What the server refuses unread is sent again, a few times (grpc/proposal:A6-client-retries.md, "Transparent
+        Retries").
+        """
+        metadata = tuple(metadata)
+        for _ in range(_TRIES - 1):
+            began = anyio.current_time()
+            try:
+                return await self._ask(path, message, answer, metadata, timeout)
+            except RpcError as error:
+                if not _was_refused(error):
+                    raise
+            await anyio.sleep(_PAUSE)
+            if timeout is not None:
+                timeout = max(0, timeout - (anyio.current_time() - began))
+        return await self._ask(path, message, answer, metadata, timeout)
+
+    async def _ask(
+        self,
+        path: str,
+        message: RequestMessage,
+        answer: type[ResponseMessage],
+        metadata: Iterable[tuple[str, str]],
+        timeout: float | None,  # noqa: ASYNC109 - as above
+    ) -> ResponseMessage:
         async with self.stream(path, message, MessageCodec(answer), metadata=metadata, timeout=timeout) as call:
             return await call.only_response()
 
@@ -126,6 +156,12 @@ class Channel:
         if timeout is not None:
             headers.append((b"grpc-timeout", format_timeout(timeout)))
         return headers + [(_wire(key), _wire(value)) for key, value in metadata]
+
+
+def _was_refused(error: RpcError) -> bool:
+    """Whether the server has done nothing about a call (RFC 9113, section 8.7)."""
+    reset = error.__cause__
+    return isinstance(reset, StreamReset) and reset.by == "peer" and reset.code == REFUSED_STREAM
 
 
 def _wire(text: str) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,7 @@ from buildkit_session.grpc.status import Status
 from buildkit_session.http2.client_connection import ClientConnection
 from buildkit_session.http2.connection import SEND_BUFFER, Connection
 from buildkit_session.http2.credit import LARGEST
+from buildkit_session.http2.frames import REFUSED_STREAM
 from buildkit_session.messages.moby.buildkit import v1
 from buildkit_session.messages.moby.filesync.v1 import BytesMessage
 
@@ -508,6 +510,40 @@ async def test_sending_on_a_reset_call() -> None:
             await call.send(b"x")
 
     assert caught.value.code == Status.RESOURCE_EXHAUSTED
+
+
+async def test_refused_once() -> None:
+    """What the server has not looked at is asked again: at its limit of calls the end of the last may not count yet."""
+    async with scripted() as server, anyio.create_task_group() as tasks:
+        answers: list[BytesMessage] = []
+
+        async def ask() -> None:
+            answers.append(await Channel(server.connection).unary(UNARY, BytesMessage(b"q"), BytesMessage))
+
+        tasks.start_soon(ask)
+        first = await server.asked(1)
+        await server.write(reset(1, REFUSED_STREAM))
+        with anyio.fail_after(PATIENCE):
+            second = await server.asked(3)
+            await server.until(lambda: second.data == first.data != b"")
+            await server.write(answer(3, bytes(BytesMessage(b"a"))))
+    assert [message.data for message in answers] == [b"a"]
+
+
+async def test_refused_again_and_again() -> None:
+    async with scripted() as server, anyio.create_task_group() as tasks:
+
+        async def refuse() -> None:
+            for stream_id in itertools.count(1, 2):
+                await server.asked(stream_id)
+                await server.write(reset(stream_id, REFUSED_STREAM))
+
+        tasks.start_soon(refuse)
+        with pytest.raises(RpcError, match="code 7") as caught, anyio.fail_after(PATIENCE):
+            await Channel(server.connection).unary(UNARY, BytesMessage(), BytesMessage)
+        tasks.cancel_scope.cancel()
+    assert caught.value.code == Status.UNAVAILABLE
+    assert len(server.streams) == 4
 
 
 # -- deadlines ----------------------------------------------------------------------------------------------------
