@@ -188,7 +188,8 @@ def test_history_rm(both_c8d: Both, context: Path) -> None:
     assert [ref.rpartition("/")[2] for ref in long] == short
     done = both_c8d.ours("history", "rm", long[0], short[1])
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
-    left = both_c8d.theirs("history", "ls", "--format={{.Ref}}").stdout.decode().split()
+    # Not listed by buildx: what it asks for can crash this BuildKit while records are removed (moby/buildkit#6598).
+    left = both_c8d.ours("history", "ls", "-q").stdout.decode().split()
     assert left[: len(short) - 2] == short[2:]
 
 
