@@ -17,7 +17,7 @@ from buildkit_session.engine.contexts import find_endpoint
 from buildkit_session.engine.daemon import Daemon
 from buildkit_session.errors import InputError, LocalProtocolError
 from buildkit_session.inputs import MAX_DOCKERFILE, prepared
-from buildkit_session.offer import make_auth
+from buildkit_session.registry_auth import make_auth
 from buildkit_session.request import arguments
 from buildkit_session.request.build_request import BuildRequest
 from buildkit_session.running import Run
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from buildkit_session.engine.question import Question
     from buildkit_session.engine.subrequest import Call
     from buildkit_session.inputs import ContextLike
-    from buildkit_session.offer import CredentialsLike
+    from buildkit_session.registry_auth import CredentialsLike
     from buildkit_session.request.keywords import BuildKeywords
 
 __all__ = ["Client", "connect"]

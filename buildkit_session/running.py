@@ -15,10 +15,12 @@ from anyio import to_thread
 
 from buildkit_session.build import Build, Lifeline
 from buildkit_session.context import open_directories
-from buildkit_session.offer import make_session, make_targets, running_agents
+from buildkit_session.export_targets import make_targets
+from buildkit_session.offer import make_session
 from buildkit_session.output import DockerOutput, OciOutput
 from buildkit_session.request.outputs import default_outputs, sent, with_tags
 from buildkit_session.services.filesync import FileSync
+from buildkit_session.ssh_agents import running_agents
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence

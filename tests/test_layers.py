@@ -20,8 +20,8 @@ PLACES = {
     **dict.fromkeys(
         (
             *("answer", "build", "caution", "content_stores", "context", "doctor", "engine_request"),
-            *("image_delivery", "inputs", "local_output", "offer", "output", "plan", "planning"),
-            *("request", "running", "solve_request"),
+            *("export_targets", "image_delivery", "inputs", "local_output", "offer", "output", "plan"),
+            *("planning", "registry_auth", "request", "running", "solve_request", "ssh_agents"),
         ),
         "client",
     ),

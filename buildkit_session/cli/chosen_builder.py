@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from buildkit_session.engine.address import Endpoint
     from buildkit_session.engine.builders import Builder
-    from buildkit_session.offer import CredentialsLike
+    from buildkit_session.registry_auth import CredentialsLike
 
 __all__ = ["ChosenBuilder", "choose_builder"]
 

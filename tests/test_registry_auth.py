@@ -1,4 +1,4 @@
-"""What a build offers: here the credentials, as callers write them down."""
+"""Credentials of registries, as callers write them down."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import buildkit_session as bk
-from buildkit_session.offer import make_auth
+from buildkit_session.registry_auth import make_auth
 from buildkit_session.services.credentials import HUB
 
 
