@@ -28,6 +28,9 @@ from buildkit_session.supervision import supervised
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
+    from anyio.abc import TaskGroup
+
+    from buildkit_session.grpc.interception import Interceptor
     from buildkit_session.services import Service
 
     Dial: TypeAlias = Callable[[list[tuple[str, str]], Callable[[], Connection]], Awaitable[Connection]]
@@ -55,6 +58,10 @@ class Session:
         services: what is served; :class:`~buildkit_session.services.health.Health` always is, besides.
         shared_key: names the daemon's cached copy of the directories; see :func:`shared_key`.
         name: for people; old daemons show it.
+        interceptors: what every call goes through, the outermost first.
+
+    Raises:
+        InputError: two services have the same method.
 
     Attributes:
         id: goes into the build request.
@@ -62,11 +69,19 @@ class Session:
             exception.
     """
 
-    def __init__(self, services: Iterable[Service], *, shared_key: str = "", name: str = "") -> None:
+    def __init__(
+        self,
+        services: Iterable[Service],
+        *,
+        shared_key: str = "",
+        name: str = "",
+        interceptors: Iterable[Interceptor] = (),
+    ) -> None:
         self.id = secrets.token_hex(16)
         self.failures: list[tuple[str, Exception]] = []
         self._shared_key = shared_key
         self._name = name
+        self._interceptors = tuple(interceptors)
         self._router = Router()
         for service in (Deferred(_HEALTH, _load_health), *services):
             for route in service.routes():
@@ -101,7 +116,7 @@ class Session:
                 is not raised but seen in ``Connection.closed``.
         """
         async with supervised() as calls:
-            server = Server(self._router, calls, on_error=self._failed)
+            server = self._server(calls)
             connection = await dial(self.headers, lambda: Connection(server.accept))
             try:
                 yield connection
@@ -110,6 +125,15 @@ class Session:
                 calls.cancel_scope.cancel()
                 with anyio.CancelScope(shield=True):
                     await connection.closed.wait()
+
+    def _server(self, calls: TaskGroup) -> Server:
+        if not self._interceptors:
+            return Server(self._router, calls, on_error=self._failed)
+        from buildkit_session.grpc.interception import InterceptingServer  # noqa: PLC0415 - few sessions have any
+
+        return InterceptingServer(
+            self._router, calls, interceptors=self._interceptors, session=self.id, on_error=self._failed
+        )
 
     def _failed(self, path: str, error: Exception) -> None:
         if len(self.failures) < MAX_FAILURES:

@@ -18,14 +18,16 @@ import h2.connection
 import h2.events
 import h2.settings
 
+from buildkit_session.grpc.interception import InterceptingServer
 from buildkit_session.grpc.server import Server
 from buildkit_session.http2.connection import Connection
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from anyio.abc import TaskGroup, TaskStatus
 
+    from buildkit_session.grpc.interception import Interceptor
     from buildkit_session.grpc.router import Router
     from buildkit_session.http2.connection import Stream
     from buildkit_session.http2.core import Core
@@ -295,11 +297,14 @@ async def serving(
     core: Core | None = None,
     buffer: int | None = None,
     on_error: Callable[[str, Exception], None] | None = None,
+    interceptors: Sequence[Interceptor] = (),
 ) -> AsyncIterator[Peer]:
     """A peer whose calls a router serves."""
     async with anyio.create_task_group() as tasks:
         calls: TaskGroup = await tasks.start(_own_calls)
         server = Server(router, calls, on_error=on_error)
+        if interceptors:
+            server = InterceptingServer(router, calls, interceptors=interceptors, session="abc", on_error=on_error)
         async with connected(server.accept, core=core, buffer=buffer) as peer:
             peer.cancel_calls = calls.cancel_scope.cancel
             await peer.ping()

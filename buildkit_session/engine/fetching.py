@@ -16,21 +16,25 @@ from buildkit_session.messages.moby.buildkit.v1 import frontend
 from buildkit_session.session import Session
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from buildkit_session.engine.daemon import Link
     from buildkit_session.engine.gateway import Gateway
+    from buildkit_session.grpc.interception import Interceptor
 
 __all__ = ["fetch_file"]
 
 _NAME: Final = "Dockerfile"
 
 
-async def fetch_file(link: Link, url: str, *, max_size: int) -> bytes:
+async def fetch_file(link: Link, url: str, *, max_size: int, interceptors: Iterable[Interceptor] = ()) -> bytes:
     """Fetch a Dockerfile.
 
     Args:
         link: to the daemon.
         url: ``http`` or ``https``.
         max_size: the most bytes that it may have.
+        interceptors: what every call of the daemon goes through.
 
     Raises:
         InputError: the daemon cannot fetch it, or it is too large.
@@ -44,7 +48,7 @@ async def fetch_file(link: Link, url: str, *, max_size: int) -> bytes:
         text = await gateway.read_file(only_ref(result), _NAME, length=max_size + 1)
         return frontend.Result()
 
-    session = Session([])
+    session = Session([], interceptors=interceptors)
     request = v1.SolveRequest(ref=secrets.token_hex(12), session=session.id, internal=True)
     try:
         async with session.serving(link.dial_session), gateway_build(link, request, fetch) as stream:

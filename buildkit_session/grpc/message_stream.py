@@ -69,6 +69,14 @@ class MessageStream(Generic[Incoming, Outgoing]):
                 raise
         return messages
 
+    async def peek(self) -> Buffer | None:
+        """Return the body of the next message, not decoded, and leave it to be received; ``None`` after the last.
+
+        Raises: as :meth:`recv`, which raises the same once more.
+        """
+        await self._wait()
+        return self._bodies[0] if self._bodies else None
+
     async def send(self, message: Outgoing) -> None:
         """Send a message; waits while the peer or the connection is slower than this side.
 

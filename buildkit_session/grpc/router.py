@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
-from buildkit_session.errors import RpcError
+from buildkit_session.errors import InputError, RpcError
 from buildkit_session.grpc.codec import Codec, MessageCodec
 from buildkit_session.grpc.status import Status
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from buildkit_session.grpc.incoming_call import IncomingCall
     from buildkit_session.grpc.metadata import Metadata
 
-__all__ = ["Codecs", "Handler", "Route", "Router", "messages", "unary"]
+__all__ = ["Codecs", "Handler", "Route", "Router", "Subject", "messages", "of_metadata", "of_request", "unary"]
 
 
 class Codecs(NamedTuple):
@@ -35,6 +35,28 @@ class Codecs(NamedTuple):
 Handler: TypeAlias = "Callable[[IncomingCall[Any, Any]], Awaitable[None]]"
 
 
+class Subject(NamedTuple):
+    """Says what a call asks for, in words that may be logged: a name that the caller gave, never a value.
+
+    Attributes:
+        tell: takes the metadata and the first request; the latter is ``None`` unless it is needed.
+        needs_request: the metadata does not say it. Only where a call begins with a request at once.
+    """
+
+    tell: Callable[[Metadata, Any], str]
+    needs_request: bool
+
+
+def of_metadata(tell: Callable[[Metadata], str]) -> Subject:
+    """The subject of a method whose metadata names it."""
+    return Subject(lambda metadata, _request: tell(metadata), needs_request=False)
+
+
+def of_request(tell: Callable[[Any], str]) -> Subject:
+    """The subject of a method whose first request names it."""
+    return Subject(lambda _metadata, request: tell(request), needs_request=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One served method.
@@ -45,12 +67,14 @@ class Route:
         select: chooses the codecs of a stream from its metadata; may raise :class:`RpcError`.
         ends_itself: the handler learns of a reset by ``recv`` or ``send`` raising, after it was given all that
             arrived before. Otherwise it is cancelled at once, wherever it waits.
+        subject: says what a call asks for, to interceptors; nothing by default.
     """
 
     path: str
     handler: Handler
     select: Callable[[Metadata], Codecs]
     ends_itself: bool = False
+    subject: Subject | None = None
 
 
 class Router:
@@ -65,11 +89,11 @@ class Router:
         """Serve one more method.
 
         Raises:
-            ValueError: the method is served already.
+            InputError: the method is served already.
         """
         key = route.path.lower()
         if key in self._routes:
-            raise ValueError(f"{route.path} is served already")
+            raise InputError(f"the method {route.path} is served already; only one service can have it")
         self._routes[key] = route
 
     def find(self, path: str) -> Route | None:

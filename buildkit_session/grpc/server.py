@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import anyio
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from buildkit_session.grpc.router import Route, Router
+    from buildkit_session.grpc.router import Codecs, Route, Router
     from buildkit_session.http2.connection import Stream
 
-__all__ = ["Server"]
+__all__ = ["Opened", "Server", "expired", "status_of"]
 
 MAX_HANDLERS: Final = 1000
 """Handlers running at once, those of reset streams that still clean up included: four times the open streams."""
@@ -36,7 +36,7 @@ class Server:
     Args:
         router: finds handlers; may grow while serving.
         task_group: owns the calls; cancelling it resets the streams that are open.
-        on_error: told of every call that did not end with OK, its path and the exception; must not raise.
+        on_error: told why a call did not end with OK, its path and the exception; must not raise.
             The peer is told an exception's text only if it is an :class:`RpcError`; others may hold paths or secrets.
     """
 
@@ -71,19 +71,7 @@ class Server:
     async def _serve_grpc(self, stream: Stream) -> None:
         # No method has other characters; escaped, so that what looks alike does not match.
         path = _header(stream, b":path").decode("ascii", "backslashreplace")
-        call: IncomingCall[Any, Any] | None = None
-        try:
-            route = self._router.find(path)
-            if route is None:
-                raise RpcError(Status.UNIMPLEMENTED, f"unknown method {path[:200]}")
-            call, seconds = _open_call(stream, route)
-            await _run(stream, route, call, seconds)
-            status = RpcError(Status.OK)
-        except Exception as raised:
-            error = _cause(raised)
-            self._report(path, error)
-            log.debug("! %s", path, exc_info=True)
-            status = _status_of(error)
+        call, status = await self._answer(stream, path)
         # Of a stream that was reset nobody hears any more.
         log.debug("> %s %d %s", path, status.code, status.message)
         if call is not None:
@@ -91,28 +79,71 @@ class Server:
         else:
             stream.send_trailers(RESPONSE_HEADERS + status_trailers(status.code, status.message, status.details))
 
-    def _report(self, path: str, error: Exception) -> None:
+    async def _answer(self, stream: Stream, path: str) -> tuple[IncomingCall[Any, Any] | None, RpcError]:
+        """Serve a call; returns it, ``None`` if it could not be opened, and its status."""
+        call: IncomingCall[Any, Any] | None = None
+        try:
+            opened = self._open(stream, path)
+            call = opened.call
+            await _run(stream, opened)
+        except Exception as raised:  # noqa: BLE001 - reported
+            return call, status_of(self._report(path, raised))
+        return call, RpcError(Status.OK)
+
+    def _open(self, stream: Stream, path: str, count: Callable[[Codecs], Codecs] | None = None) -> Opened:
+        """Find out what a call is about.
+
+        Args:
+            stream: of the call.
+            path: its method.
+            count: is given the codecs that were selected, and may return others in their place.
+
+        Raises:
+            RpcError: it cannot be served.
+        """
+        route = self._router.find(path)
+        if route is None:
+            raise RpcError(Status.UNIMPLEMENTED, f"unknown method {path[:200]}")
+        return _open_call(stream, route, count)
+
+    def _report(self, path: str, raised: Exception) -> Exception:
+        """Tell of an error; returns what went wrong first."""
+        error = _cause(raised)
+        log.debug("! %s", path, exc_info=raised)
         if self._on_error is not None:
             self._on_error(path, error)
+        return error
 
 
-async def _run(stream: Stream, route: Route, call: IncomingCall[Any, Any], seconds: float | None) -> None:
+class Opened(NamedTuple):
+    """A call that is about to be served, and the seconds that it may take; ``None`` for any number."""
+
+    route: Route
+    call: IncomingCall[Any, Any]
+    seconds: float | None
+
+
+async def _run(stream: Stream, opened: Opened) -> None:
     """Run the handler until it ends, its deadline passes or the peer resets the stream."""
-    expired = RpcError(Status.DEADLINE_EXCEEDED, "deadline exceeded")
-    if seconds == 0:
-        raise expired
+    if opened.seconds == 0:
+        raise expired()
     try:
-        with anyio.move_on_after(seconds) as deadline, anyio.CancelScope() as until_reset:
-            if not route.ends_itself:
+        with anyio.move_on_after(opened.seconds) as deadline, anyio.CancelScope() as until_reset:
+            if not opened.route.ends_itself:
                 stream.raise_if_failed()
                 stream.on_reset = until_reset.cancel
-            await route.handler(call)
+            await opened.route.handler(opened.call)
     finally:
         stream.on_reset = None
     if until_reset.cancelled_caught:
         stream.raise_if_failed()
     if deadline.cancelled_caught:
-        raise expired
+        raise expired()
+
+
+def expired() -> RpcError:
+    """Say that a call has taken longer than its peer allows."""
+    return RpcError(Status.DEADLINE_EXCEEDED, "deadline exceeded")
 
 
 def _cause(error: Exception) -> Exception:
@@ -123,25 +154,25 @@ def _cause(error: Exception) -> Exception:
     return error
 
 
-def _status_of(error: Exception) -> RpcError:
+def status_of(error: Exception) -> RpcError:
     """What the peer is told of an exception: of one that is not meant for it the type alone."""
     if isinstance(error, RpcError):
         return error
     return RpcError(Status.INTERNAL, f"the client failed: {type(error).__name__}")
 
 
-def _open_call(stream: Stream, route: Route) -> tuple[IncomingCall[Any, Any], float | None]:
-    """Read what the headers say; returns the call and its timeout in seconds."""
+def _open_call(stream: Stream, route: Route, count: Callable[[Codecs], Codecs] | None) -> Opened:
+    """Read what the headers say."""
     encoding = _header(stream, b"grpc-encoding")
     if encoding not in (b"", b"identity"):
         raise RpcError(Status.UNIMPLEMENTED, "compressed messages are not accepted")
     value = _header(stream, b"grpc-timeout")
     metadata = Metadata(stream.headers)
-    codecs = route.select(metadata)
+    codecs = route.select(metadata) if count is None else count(route.select(metadata))
     call: IncomingCall[Any, Any] = IncomingCall(
         stream, method=route.path, metadata=metadata, request=codecs.request, response=codecs.response
     )
-    return call, parse_timeout(value) if value else None
+    return Opened(route, call, parse_timeout(value) if value else None)
 
 
 def _refusal(stream: Stream) -> bytes | None:

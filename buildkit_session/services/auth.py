@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from buildkit_session.errors import InputError, RpcError, SessionError
+from buildkit_session.grpc.router import of_request
 from buildkit_session.grpc.status import Status
 from buildkit_session.services.credentials import Credentials, CredentialSource, registry_host
 from buildkit_session.services.deferred import Deferred
@@ -59,7 +60,7 @@ class Auth:
 
     def routes(self) -> Iterable[Route]:
         """See :class:`~buildkit_session.services.Service`."""
-        return Deferred(METHODS, self._calls).routes()
+        return Deferred(METHODS, self._calls, subject=of_request(lambda request: request.host)).routes()
 
     def _calls(self) -> Service:
         from buildkit_session.services.auth_calls import AuthCalls  # noqa: PLC0415 - loaded when a daemon first calls

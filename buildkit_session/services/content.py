@@ -22,7 +22,7 @@ from anyio import to_thread
 
 from buildkit_session.errors import RpcError
 from buildkit_session.grpc.codec import MessageCodec
-from buildkit_session.grpc.router import Codecs, Route, messages, unary
+from buildkit_session.grpc.router import Codecs, Route, Subject, messages, unary
 from buildkit_session.grpc.status import Status
 from buildkit_session.grpc.varint import encode_varint
 from buildkit_session.messages.containerd.services.content.v1 import (
@@ -68,10 +68,11 @@ class Content:
     def routes(self) -> Iterable[Route]:
         """See :class:`~buildkit_session.services.Service`."""
         service = "/containerd.services.content.v1.Content"
+        writes = messages(WriteContentRequest, WriteContentResponse)
         return (
-            Route(f"{service}/Info", self._info, messages(InfoRequest, InfoResponse)),
-            Route(f"{service}/Read", self._read, _read_codecs),
-            Route(f"{service}/Write", self._write, messages(WriteContentRequest, WriteContentResponse)),
+            Route(f"{service}/Info", self._info, messages(InfoRequest, InfoResponse), subject=_SUBJECT),
+            Route(f"{service}/Read", self._read, _read_codecs, subject=_SUBJECT),
+            Route(f"{service}/Write", self._write, writes, subject=_WRITTEN),
         )
 
     async def _info(self, call: IncomingCall[InfoRequest, InfoResponse]) -> None:
@@ -148,6 +149,17 @@ _READ_CODECS: Final = Codecs(MessageCodec(ReadContentRequest), PartCodec())
 
 def _read_codecs(_metadata: Metadata) -> Codecs:
     return _READ_CODECS
+
+
+def _blob(metadata: Metadata, name: str) -> str:
+    """What a call is about, for interceptors."""
+    return f"{metadata.get(STORE_ID, '')} {name}".strip()
+
+
+_SUBJECT: Final = Subject(lambda metadata, request: _blob(metadata, request.digest), needs_request=True)
+_WRITTEN: Final = Subject(
+    lambda metadata, request: _blob(metadata, request.expected or request.ref), needs_request=True
+)
 
 
 class _Writer:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from buildkit_session.grpc.incoming_call import IncomingCall
     from buildkit_session.grpc.metadata import Metadata
-    from buildkit_session.grpc.router import Codecs
+    from buildkit_session.grpc.router import Codecs, Subject
     from buildkit_session.services import Service
 
 __all__ = ["Deferred"]
@@ -28,16 +28,21 @@ class Deferred:
     Args:
         methods: the paths of all its methods.
         load: imports and makes it; called once. None of its routes may end itself.
+        subject: what its calls ask for.
     """
 
-    def __init__(self, methods: Iterable[str], load: Callable[[], Service]) -> None:
+    def __init__(self, methods: Iterable[str], load: Callable[[], Service], *, subject: Subject | None = None) -> None:
         self._methods = tuple(methods)
         self._load = load
+        self._subject = subject
         self._router: Router | None = None
 
     def routes(self) -> Iterable[Route]:
         """See :class:`~buildkit_session.services.Service`."""
-        return tuple(Route(path, partial(self._handle, path), partial(self._select, path)) for path in self._methods)
+        return tuple(
+            Route(path, partial(self._handle, path), partial(self._select, path), subject=self._subject)
+            for path in self._methods
+        )
 
     def _select(self, path: str, metadata: Metadata) -> Codecs:
         return self._route(path).select(metadata)

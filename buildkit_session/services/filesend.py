@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from buildkit_session.errors import RpcError
-from buildkit_session.grpc.router import Codecs, Route
+from buildkit_session.grpc.router import Codecs, Route, of_metadata
 from buildkit_session.grpc.status import Status
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ class FileSend:
     def routes(self) -> Iterable[Route]:
         """See :class:`~buildkit_session.services.Service`."""
         # The daemon resets the stream right after its last packet, so a reset must not overtake that packet.
-        return (Route("/moby.filesync.v1.FileSend/DiffCopy", self._diff_copy, self.select, ends_itself=True),)
+        subject = of_metadata(lambda metadata: metadata.get(EXPORTER_ID) or "0")
+        path = "/moby.filesync.v1.FileSend/DiffCopy"
+        return (Route(path, self._diff_copy, self.select, ends_itself=True, subject=subject),)
 
     def select(self, metadata: Metadata) -> Codecs:
         """The codecs of a stream, by the exporter it belongs to."""

@@ -13,7 +13,7 @@ from buildkit_session.fsutil.odd_names import OddNames
 from buildkit_session.fsutil.sender import send_tree
 from buildkit_session.fsutil.walk import Filter
 from buildkit_session.fsutil.wire import PACKETS
-from buildkit_session.grpc.router import Codecs, Route
+from buildkit_session.grpc.router import Codecs, Route, of_metadata
 from buildkit_session.grpc.status import Status
 from buildkit_session.truth import TRUE
 
@@ -57,9 +57,10 @@ class FileSync:
 
     def routes(self) -> Iterable[Route]:
         """See :class:`~buildkit_session.services.Service`."""
+        subject = of_metadata(lambda metadata: metadata.get("dir-name") or "")
         return (
-            Route("/moby.filesync.v1.FileSync/DiffCopy", self._diff_copy, _packets),
-            Route("/moby.filesync.v1.FileSync/TarStream", _tar_stream, _packets),
+            Route("/moby.filesync.v1.FileSync/DiffCopy", self._diff_copy, _packets, subject=subject),
+            Route("/moby.filesync.v1.FileSync/TarStream", _tar_stream, _packets, subject=subject),
         )
 
     def explain(self, complaint: str) -> TransferError | None:

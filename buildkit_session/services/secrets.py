@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from buildkit_session.errors import InputError, RpcError, TransferError
 from buildkit_session.grpc.codec import MessageCodec
-from buildkit_session.grpc.router import Codecs, Route, unary
+from buildkit_session.grpc.router import Codecs, Route, of_request, unary
 from buildkit_session.grpc.status import Status
 from buildkit_session.messages.moby.buildkit.secrets.v1 import GetSecretRequest, GetSecretResponse
 
@@ -68,7 +68,10 @@ class Secrets:
 
     def routes(self) -> Iterable[Route]:
         """See :class:`~buildkit_session.services.Service`."""
-        return (Route("/moby.buildkit.secrets.v1.Secrets/GetSecret", unary(self._get_secret), _codecs),)
+        subject = of_request(lambda request: request.id)
+        return (
+            Route("/moby.buildkit.secrets.v1.Secrets/GetSecret", unary(self._get_secret), _codecs, subject=subject),
+        )
 
     async def _get_secret(self, request: GetSecretRequest) -> GetSecretResponse:
         source = self._sources.get(request.id)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import anyio
 
 from buildkit_session.errors import RemoteProtocolError, RpcError
-from buildkit_session.grpc.router import Codecs, Route, messages, unary
+from buildkit_session.grpc.router import Codecs, Route, messages, of_metadata, of_request, unary
 from buildkit_session.grpc.status import Status
 from buildkit_session.messages.moby.filesync.v1 import BytesMessage  # that of SSH has the same fields
 from buildkit_session.messages.moby.sshforward.v1 import CheckAgentRequest, CheckAgentResponse
@@ -85,9 +85,11 @@ class Ssh:
     def routes(self) -> Iterable[Route]:
         """See :class:`~buildkit_session.services.Service`."""
         checks = messages(CheckAgentRequest, CheckAgentResponse)
+        asked = of_request(lambda request: request.id or DEFAULT_ID)
+        forwarded = of_metadata(lambda metadata: metadata.get(AGENT_ID) or DEFAULT_ID)
         return (
-            Route("/moby.sshforward.v1.SSH/CheckAgent", unary(self._check_agent), checks),
-            Route("/moby.sshforward.v1.SSH/ForwardAgent", self._forward_agent, _pieces),
+            Route("/moby.sshforward.v1.SSH/CheckAgent", unary(self._check_agent), checks, subject=asked),
+            Route("/moby.sshforward.v1.SSH/ForwardAgent", self._forward_agent, _pieces, subject=forwarded),
         )
 
     async def _check_agent(self, request: CheckAgentRequest) -> CheckAgentResponse:

@@ -21,7 +21,7 @@ from hmac import compare_digest
 from typing import TYPE_CHECKING, Final
 
 from buildkit_session.errors import RpcError
-from buildkit_session.grpc.router import Codecs, Route
+from buildkit_session.grpc.router import Codecs, Route, of_metadata
 from buildkit_session.grpc.status import Status
 from buildkit_session.messages.moby.filesync.v1 import BytesMessage  # that of Upload has the same fields
 from buildkit_session.services.pieces import PIECES
@@ -65,7 +65,8 @@ class Upload:
 
     def routes(self) -> Iterable[Route]:
         """See :class:`~buildkit_session.services.Service`."""
-        return (Route("/moby.upload.v1.Upload/Pull", self._pull, _codecs),)
+        # Not the id, which is as good as the stream itself.
+        return (Route("/moby.upload.v1.Upload/Pull", self._pull, _codecs, subject=of_metadata(lambda _: "context")),)
 
     async def _pull(self, call: IncomingCall[BytesMessage, BytesMessage]) -> None:
         """Send everything at once: the daemon neither sends a message nor ends its side."""
