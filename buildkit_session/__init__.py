@@ -58,6 +58,12 @@ if TYPE_CHECKING:
     )
     from buildkit_session.fsutil.dockerignore import IgnoreLine
     from buildkit_session.fsutil.listing import ListedEntry
+    from buildkit_session.grpc.codec import Codec
+    from buildkit_session.grpc.incoming_call import IncomingCall
+    from buildkit_session.grpc.interception import Interceptor
+    from buildkit_session.grpc.metadata import Metadata
+    from buildkit_session.grpc.served_call import ServedCall
+    from buildkit_session.grpc.status import Status
     from buildkit_session.plan import (
         DirectoryTotal,
         IgnoreDecision,
@@ -72,6 +78,7 @@ if TYPE_CHECKING:
     from buildkit_session.services.credentials import Credentials, CredentialSource
     from buildkit_session.services.docker_config import DockerConfig
     from buildkit_session.services.exported import Exported
+    from buildkit_session.services.own import Service
     from buildkit_session.source import SourceExcerpt, SourceFile, SourceRange
 
 __all__ = [
@@ -85,6 +92,7 @@ __all__ = [
     "CallAnswer",
     "CheckReport",
     "Client",
+    "Codec",
     "ConnectionClosed",
     "Context",
     "CredentialSource",
@@ -101,9 +109,12 @@ __all__ = [
     "IgnoreDecision",
     "IgnoreLine",
     "ImageId",
+    "IncomingCall",
     "InputError",
+    "Interceptor",
     "ListedEntry",
     "LocalProtocolError",
+    "Metadata",
     "Plan",
     "PlanWarning",
     "PlanWarningKind",
@@ -115,10 +126,13 @@ __all__ = [
     "QuotaExceeded",
     "RemoteProtocolError",
     "RpcError",
+    "ServedCall",
+    "Service",
     "SessionError",
     "SourceExcerpt",
     "SourceFile",
     "SourceRange",
+    "Status",
     "StreamReset",
     "TlsFiles",
     "TransferError",
@@ -146,6 +160,7 @@ _HOME = {
     "CallAnswer": "answer",
     "CheckReport": "engine.check_report",
     **dict.fromkeys(("Client", "connect"), "client"),
+    "Codec": "grpc.codec",
     "Context": "context",
     **dict.fromkeys(("CredentialSource", "Credentials"), "services.credentials"),
     "DaemonInfo": "engine.daemon",
@@ -164,8 +179,14 @@ _HOME = {
     ),
     "Exported": "services.exported",
     "IgnoreLine": "fsutil.dockerignore",
+    "IncomingCall": "grpc.incoming_call",
+    "Interceptor": "grpc.interception",
     "ListedEntry": "fsutil.listing",
+    "Metadata": "grpc.metadata",
+    "ServedCall": "grpc.served_call",
+    "Service": "services.own",
     **dict.fromkeys(("SourceExcerpt", "SourceFile", "SourceRange"), "source"),
+    "Status": "grpc.status",
     "TlsFiles": "engine.address",
     "Worker": "engine.workers",
 }

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
@@ -24,7 +25,7 @@ from buildkit_session.running import Run
 from buildkit_session.wording import a_type, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from datetime import timedelta
     from types import TracebackType
 
@@ -39,9 +40,11 @@ if TYPE_CHECKING:
     from buildkit_session.engine.history_values import BuildRecord
     from buildkit_session.engine.question import Question
     from buildkit_session.engine.subrequest import Call
+    from buildkit_session.grpc.interception import Interceptor
     from buildkit_session.inputs import ContextLike
     from buildkit_session.registry_auth import CredentialsLike
     from buildkit_session.request.keywords import BuildKeywords
+    from buildkit_session.services import Service
 
 __all__ = ["Client", "connect"]
 
@@ -52,9 +55,18 @@ class Client:
     It works inside its ``async with`` block; outside of it every method raises ``LocalProtocolError``.
     """
 
-    def __init__(self, daemon: Daemon, *, credentials: CredentialsLike | None = None) -> None:
+    def __init__(
+        self,
+        daemon: Daemon,
+        *,
+        credentials: CredentialsLike | None = None,
+        services: Sequence[Service] = (),
+        interceptors: Sequence[Interceptor] = (),
+    ) -> None:
         self._daemon = daemon
         self._auth = make_auth(credentials)
+        # As a build has them, so that they are read and refused alike.
+        self._common = BuildRequest.of(services=services, interceptors=interceptors)
         self._entered = False
 
     def __repr__(self) -> str:
@@ -112,7 +124,7 @@ class Client:
                 ``build_args``, ``build_contexts``, ``labels``, ``annotations``, ``attests``, ``sbom``, ``provenance``,
                 ``add_hosts``, ``allow``, ``cache_from``, ``cache_to``, ``cgroup_parent``, ``network``, ``no_cache``,
                 ``no_cache_filter``, ``platforms``, ``pull``, ``push``, ``load``, ``shm_size``, ``source_policy``,
-                ``ulimits``, ``outputs``, ``secrets`` and ``ssh``.
+                ``ulimits``, ``outputs``, ``secrets``, ``ssh``, ``services`` and ``interceptors``.
 
         Raises:
             InputError: an argument or a file cannot be used; nothing was sent.
@@ -248,9 +260,15 @@ class Client:
         _check_inputs(context, file)
         told = arguments.attributes("frontend_attrs", frontend_attrs)
         added = arguments.attributes("proxies", proxies)
+        request = replace(
+            request,
+            services=self._common.services + request.services,
+            interceptors=self._common.interceptors + request.interceptors,
+        )
         await to_thread.run_sync(request.check)
         info = await self.info()
-        async with prepared(context, file, request.build_contexts, fetch=self._fetch) as inputs:
+        fetch = partial(self._fetch, request.interceptors)
+        async with prepared(context, file, request.build_contexts, fetch=fetch) as inputs:
             run = Run(
                 self._entered_daemon(),
                 info,
@@ -388,12 +406,12 @@ class Client:
             raise LocalProtocolError("the client works only inside its 'async with' block")
         return self._daemon
 
-    async def _fetch(self, url: str) -> bytes:
+    async def _fetch(self, interceptors: Iterable[Interceptor], url: str) -> bytes:
         """Let the daemon fetch a Dockerfile: it may be reached from there alone."""
         from buildkit_session.engine.fetching import fetch_file  # noqa: PLC0415 - few Dockerfiles are elsewhere
 
         async with self._entered_daemon().link() as link:
-            return await fetch_file(link, url, max_size=MAX_DOCKERFILE)
+            return await fetch_file(link, url, max_size=MAX_DOCKERFILE, interceptors=interceptors)
 
 
 def connect(
@@ -402,6 +420,8 @@ def connect(
     builder: str | Builder | None = None,
     tls: TlsFiles | None = None,
     credentials: CredentialsLike | None = None,
+    services: Sequence[Service] = (),
+    interceptors: Sequence[Interceptor] = (),
     way: Way | None = None,
 ) -> Client:
     """Find a daemon; use the result with ``async with``.
@@ -416,6 +436,9 @@ def connect(
         credentials: of registries that builds may use: ``{"ghcr.io": ("user", "token")}``, with a pair or
             :class:`Credentials` for each; or a :class:`CredentialSource`, which looks for them, such as
             ``DockerConfig()``, which knows what ``docker login`` has left.
+        services: gRPC services of your own, such as a :class:`Service`, that every build offers.
+        interceptors: coroutine functions around every call that the daemon makes during builds, see
+            :class:`Interceptor`, the outermost first.
         way: how builds are run there, if not the best way that works: ``http2``, ``hijack`` or ``direct`` for
             BuildKit's own API, ``build`` for the Engine's endpoint ``POST /build``, which can do less.
 
@@ -424,7 +447,8 @@ def connect(
         EngineUnreachable: (on entering) nobody answers there.
         UnsupportedError: (on entering) what answers has no BuildKit, or not on this way.
     """
-    return Client(Daemon(_endpoint(address, builder, tls), way=way), credentials=credentials)
+    daemon = Daemon(_endpoint(address, builder, tls), way=way)
+    return Client(daemon, credentials=credentials, services=services, interceptors=interceptors)
 
 
 def _request(method: str, keywords: BuildKeywords, *, call: str | Call | None = None) -> BuildRequest:

@@ -1,4 +1,4 @@
-"""What one build offers to the daemon that runs it: the services of its session."""
+"""What one build offers to the daemon that runs it: the services of its session, the caller's own ones included."""
 
 from __future__ import annotations
 
@@ -32,7 +32,11 @@ def make_session(
     agents: Mapping[str, Agent],
     stores: ContentStores | None,
 ) -> Session:
-    """Make the session of a build, with what the daemon may ask for; nothing that the build has no use for."""
+    """Make the session of a build, with what the daemon may ask for; nothing that the build has no use for.
+
+    Raises:
+        InputError: a service of the caller's own has a method that another one of this build serves.
+    """
     layouts = {**inputs.layouts, **(stores.stores if stores else {})}
     services: list[Service] = [shared] if inputs.directories else []
     if targets:
@@ -56,7 +60,8 @@ def make_session(
 
         services.append(Content(layouts))
     return Session(
-        services,
+        [*services, *request.services],
         shared_key=shared_key(inputs.directory) if inputs.directory is not None else secrets.token_hex(16),
         name=inputs.name,
+        interceptors=request.interceptors,
     )

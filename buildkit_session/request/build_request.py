@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from buildkit_session.engine.subrequest import Call
+    from buildkit_session.grpc.interception import Interceptor
     from buildkit_session.messages.moby.buildkit.v1.sourcepolicy import Policy
     from buildkit_session.output import Output
     from buildkit_session.request.cache import CacheEntry, CacheLike
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from buildkit_session.request.secret import Secret
     from buildkit_session.request.ssh import SshSource
     from buildkit_session.request.ulimit import Ulimit
+    from buildkit_session.services import Service
 
     # What the keyword arguments of a build may be.
     Texts: TypeAlias = Sequence[str] | str
@@ -53,8 +55,10 @@ _READERS: Final = {
     "cache_from": "cache.read_cache_from",
     "cache_to": "cache.read_cache_to",
     "call": "call.read_call",
+    "interceptors": "serving.read_interceptors",
     "platforms": "platforms.read_platforms",
     "secrets": "secret.read_secrets",
+    "services": "serving.read_services",
     "shm_size": "shm_size.read_shm_size",
     "source_policy": "source_policy.read_source_policy",
     "ssh": "ssh.read_agents",
@@ -93,6 +97,8 @@ class BuildRequest:
             default, which only the daemon's kind decides.
         secrets: by id.
         ssh: agents and keys by id.
+        services: of the caller's own, that the session serves besides.
+        interceptors: what every call of the daemon goes through, the outermost first.
     """
 
     tags: tuple[str, ...] = ()
@@ -119,6 +125,8 @@ class BuildRequest:
     outputs: tuple[Output, ...] = ()
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     ssh: Mapping[str, SshSource] = field(default_factory=dict)
+    services: tuple[Service, ...] = ()
+    interceptors: tuple[Interceptor, ...] = ()
 
     @classmethod
     def of(
@@ -152,6 +160,8 @@ class BuildRequest:
         outputs: Outputs = (),
         secrets: Secrets | None = None,
         ssh: Agents = (),
+        services: Sequence[Service] = (),
+        interceptors: Sequence[Interceptor] = (),
     ) -> Self:
         """Take the arguments of a build as people write them: texts of the command line, mappings or objects.
 
@@ -184,6 +194,8 @@ class BuildRequest:
             outputs: texts, mappings or values of :mod:`buildkit_session.output`.
             secrets: ``{"id": secret}`` with values of :mod:`~buildkit_session.request.secret`, or ``["id=x,env=Y"]``.
             ssh: ``["default"]``, ``["id=key.pem"]`` or ``{"id": agent}``.
+            services: objects with ``routes()``, as :class:`~buildkit_session.services.own.Service`.
+            interceptors: coroutine functions, as :class:`~buildkit_session.grpc.interception.Interceptor`.
 
         Raises:
             InputError: an argument cannot be, or some do not go together. Except for the kind of the paths of ``ssh``,
@@ -229,6 +241,8 @@ class BuildRequest:
             ),
             secrets=_read("secrets", secrets) or {},
             ssh=_read("ssh", ssh) or {},
+            services=_read("services", services) or (),
+            interceptors=_read("interceptors", interceptors) or (),
         )
 
     def check(self) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from buildkit_session.grpc.interception import Interceptor
     from buildkit_session.request.build_request import (
         Agents,
         Attestation,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         Secrets,
         Texts,
     )
+    from buildkit_session.services import Service
 
 __all__ = ["BuildKeywords"]
 
@@ -60,6 +62,9 @@ class BuildKeywords(TypedDict, total=False):
             keeps an image by default, a buildkitd nothing but its cache.
         secrets: ``{"id": secret}`` with values of :mod:`buildkit_session.secret`, or ``["id=x,env=Y"]``.
         ssh: agents and keys by id: ``["default"]``, or ``{"id": agent}`` with values of :mod:`buildkit_session.ssh`.
+        services: gRPC services of your own that the daemon may call, such as a :class:`Service`; see docs/services.md.
+        interceptors: coroutine functions around every call of the daemon, see :class:`Interceptor`; those of the client
+            are outside of these.
     """
 
     tags: Texts
@@ -89,3 +94,5 @@ class BuildKeywords(TypedDict, total=False):
     outputs: Outputs
     secrets: Secrets | None
     ssh: Agents
+    services: Sequence[Service]
+    interceptors: Sequence[Interceptor]
