@@ -27,7 +27,8 @@ def read_services(given: object) -> tuple[Service, ...]:
     router = Router()
     for service in services:
         if isinstance(service, type) or not callable(getattr(service, "routes", None)):
-            raise InputError(f"services must be Service objects, or others with a method routes(), not {service!r}")
+            found = f"the class {service.__name__}" if isinstance(service, type) else a_type(service)
+            raise InputError(f"services must be Service objects, or others with a method routes(), not {found}")
         for route in service.routes():
             if not isinstance(route, Route) or not METHOD_PATH.fullmatch(route.path):
                 raise InputError(

@@ -47,8 +47,8 @@ T = TypeVar("T")
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
-CodecLike: TypeAlias = "type[betterproto2.Message] | Codec[Any]"
-"""A generated message type, or an object that encodes and decodes."""
+CodecLike: TypeAlias = "type[betterproto2.Message | bytes] | Codec[Any]"
+"""A generated message type, ``bytes``, or an object that encodes and decodes."""
 
 Select: TypeAlias = "Callable[[Metadata], tuple[CodecLike, CodecLike]]"
 """Chooses for one call what its requests and its responses are."""
@@ -181,7 +181,7 @@ def check_handler(what: str, handler: Any) -> Any:
     if not callable(handler):
         raise InputError(f"{what} must be a coroutine function, not {a_type(handler)}")
     if isfunction(handler) and not iscoroutinefunction(unwrap(handler)):
-        raise InputError(f"{what} must be a coroutine function: write 'async def {handler.__name__}'")
+        raise InputError(f"{what} must be a coroutine function, written with 'async def', not an ordinary one")
     return handler
 
 
