@@ -1,4 +1,4 @@
-"""A gRPC service of the caller's own, for a frontend or a step of the daemon's that calls this side.
+"""A gRPC service of the caller's own: one that the library has not, or that shall be served otherwise.
 
 .. code-block:: python
 
