@@ -213,7 +213,8 @@ class _Passage:
     async def _handle(self) -> None:
         if isinstance(self._opened, Exception):
             raise self._opened
-        if self._cause is not None and not self._ends_itself:
+        # One that ends itself gets what came before a reset.
+        if self._cause is not None and not (self._ends_itself and self._stream.failed):
             raise self._cause
         self._at_handler = True
         try:

@@ -93,7 +93,7 @@ class Router:
         """
         key = route.path.lower()
         if key in self._routes:
-            raise InputError(f"the method {route.path} is served already; only one service can have it")
+            raise InputError(f"the method {route.path} is served already; leave one of the two services out")
         self._routes[key] = route
 
     def find(self, path: str) -> Route | None:

@@ -37,7 +37,7 @@ class ServedCall:
         subject: what is asked for, in words that may be logged: the id of a secret or an agent, the host of a registry,
             the name of a directory, the id of an exporter, a store and a digest. Empty where there is nothing to name.
         status: how the call has ended so far; ``None`` while it runs. What an interceptor raises later replaces it.
-        message: the text that goes with the status, as the daemon is told it: with no secret and no path of this side.
+        message: the text that goes with the status, as the daemon is told it and made safe to print.
         messages_in: requests that were taken.
         messages_out: responses that were sent.
         bytes_in: of these requests, encoded, without the frames around them.
@@ -109,7 +109,7 @@ class ServedCall:
         self._ended = anyio.current_time()
         # Numbers that do not exist count as UNKNOWN, as everywhere with gRPC.
         self.status = next((status for status in Status if status == error.code), Status.UNKNOWN)
-        self.message = error.message
+        self.message = printable(error.message)
 
 
 def safe(text: str) -> str:

@@ -140,6 +140,34 @@ async def test_an_interceptor_refuses_a_secret(daemon: Daemon, context: Path) ->
     assert not reads
 
 
+async def test_a_handler_that_waits_leaves_health_alone_and_ends_with_the_build(daemon: Daemon, context: Path) -> None:
+    """A daemon gets its sign of life meanwhile; cancelling the build cancels the handler."""
+    secrets = bk.Service("moby.buildkit.secrets.v1.Secrets")
+    waiting, healthy, cancelled = anyio.Event(), anyio.Event(), anyio.Event()
+
+    @secrets.unary("GetSecret")
+    async def get_secret(request: bytes) -> bytes:
+        waiting.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            cancelled.set()
+        return request
+
+    async def watch(call: bk.ServedCall, proceed: Proceed) -> None:
+        await proceed()
+        if waiting.is_set() and call.method == "/grpc.health.v1.Health/Check" and call.status is bk.Status.OK:
+            healthy.set()
+
+    async with bk.connect(daemon.address, services=[secrets], interceptors=[watch]) as client:
+        keywords = bk.BuildKeywords(outputs=[bk.output.cacheonly()], network="none", no_cache=True)
+        async with client.start(context, **keywords):
+            with anyio.fail_after(PATIENCE):
+                await healthy.wait()
+            assert not cancelled.is_set()
+        assert cancelled.is_set()
+
+
 async def test_the_documented_example(daemon: Daemon, tmp_path: Path, busybox: Path) -> None:
     """What docs/services.md shows works as it is written there."""
     text = (Path(bk.__file__).parents[1] / "docs" / "services.md").read_text()

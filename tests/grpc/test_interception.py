@@ -299,10 +299,35 @@ async def test_deadline(inner: tuple[Interceptor, ...], value: bytes, monkeypatc
     assert [str(error) for error in errors] == ["gRPC status 4: deadline exceeded"]
 
 
+async def test_deadline_of_nothing() -> None:
+    """No handler runs, not even one that ends itself."""
+
+    async def handler(_call: Call) -> None:
+        pytest.fail("it has expired")
+
+    async with watched(handler, ends_itself=True) as (peer, _):
+        answer = await peer.call(PATH, extra=[(b"grpc-timeout", b"0S")])
+    assert answer.status == b"4"
+
+
+async def test_work_afterwards_may_take_longer_than_the_deadline() -> None:
+    """The handler was in time."""
+
+    async def slow(_call: ServedCall, proceed: Proceed) -> None:
+        await proceed()
+        await anyio.sleep(0.3)
+
+    async with watched(echo, slow) as (peer, watch):
+        answer = await peer.call(PATH, b"x", extra=[(b"grpc-timeout", b"150m")])
+    assert (answer.status, answer.bodies) == (b"0", [b"x!"])
+    assert watch.ends == [Status.OK]
+
+
 @pytest.mark.parametrize("inner", [(), (waits,)])
 @pytest.mark.parametrize("subject", [None, FIRST])
-async def test_reset(inner: tuple[Interceptor, ...], subject: Subject | None) -> None:
+async def test_reset(inner: tuple[Interceptor, ...], subject: Subject | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """What runs is cancelled; what watches sees a call that was given up, even before there was a request."""
+    monkeypatch.setattr(interception, "AFTERWARDS", 0.5)
     async with watched(never, *inner, subject=subject) as (peer, watch):
         stream_id = await peer.open()
         await peer.ping()
