@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 from anyio import to_thread
 
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from buildkit_session.engine.subrequest import Call
     from buildkit_session.inputs import ContextLike
     from buildkit_session.registry_auth import CredentialsLike
-    from buildkit_session.request.keywords import BuildKeywords
+    from buildkit_session.request.keywords import BuildKeywords, RequestKeywords
+    from buildkit_session.services.auth import Auth
 
 __all__ = ["Client", "connect"]
 
@@ -112,7 +113,7 @@ class Client:
                 ``build_args``, ``build_contexts``, ``labels``, ``annotations``, ``attests``, ``sbom``, ``provenance``,
                 ``add_hosts``, ``allow``, ``cache_from``, ``cache_to``, ``cgroup_parent``, ``network``, ``no_cache``,
                 ``no_cache_filter``, ``platforms``, ``pull``, ``push``, ``load``, ``shm_size``, ``source_policy``,
-                ``ulimits``, ``outputs``, ``secrets`` and ``ssh``.
+                ``ulimits``, ``outputs``, ``secrets``, ``ssh`` and ``credentials``.
 
         Raises:
             InputError: an argument or a file cannot be used; nothing was sent.
@@ -124,8 +125,8 @@ class Client:
             EngineError, ConnectionClosed: the daemon refused, or went away.
         """
         arguments.callback("on_event", on_event)
-        request = _request("build", keywords)
-        run = self._run(context, file, request, proxies=proxies, frontend_attrs=frontend_attrs)
+        request, auth = _request("build", keywords), self._auth_for(keywords)
+        run = self._run(context, file, request, auth, proxies=proxies, frontend_attrs=frontend_attrs)
         async with run as build:
             await _follow(build, on_event)
             return await build.result()
@@ -151,8 +152,8 @@ class Client:
 
         Leaving the block before the build has ended cancels the daemon's build.
         """
-        request = _request("start", keywords)
-        run = self._run(context, file, request, proxies=proxies, frontend_attrs=frontend_attrs)
+        request, auth = _request("start", keywords), self._auth_for(keywords)
+        run = self._run(context, file, request, auth, proxies=proxies, frontend_attrs=frontend_attrs)
         async with run as build:
             yield build
 
@@ -195,7 +196,8 @@ class Client:
         if request.call is None:
             raise InputError(f"{call!r} asks for a build: use build(), or call='check', 'outline' or 'targets'")
         question = Question(request.call)
-        run = self._run(context, file, request, proxies=proxies, frontend_attrs=frontend_attrs, question=question)
+        auth = self._auth_for(keywords)
+        run = self._run(context, file, request, auth, proxies=proxies, frontend_attrs=frontend_attrs, question=question)
         async with run as build:
             await _follow(build, on_event)
         where = os.fspath(context) if isinstance(context, str | os.PathLike) else ""
@@ -240,6 +242,7 @@ class Client:
         context: ContextLike,
         file: str | os.PathLike[str] | None,
         request: BuildRequest,
+        auth: Auth | None,
         *,
         proxies: Mapping[str, str] | None,
         frontend_attrs: Mapping[str, str] | None,
@@ -256,7 +259,7 @@ class Client:
                 info,
                 request,
                 inputs,
-                auth=self._auth,
+                auth=auth,
                 proxies=added,
                 frontend_attrs=told,
                 question=question,
@@ -383,6 +386,10 @@ class Client:
 
         return History(self._entered_daemon())
 
+    def _auth_for(self, keywords: BuildKeywords) -> Auth | None:
+        """What answers for registries in one build."""
+        return make_auth(keywords["credentials"]) if "credentials" in keywords else self._auth
+
     def _entered_daemon(self) -> Daemon:
         if not self._entered:
             raise LocalProtocolError("the client works only inside its 'async with' block")
@@ -413,9 +420,15 @@ def connect(
             ``DOCKER_HOST``, the current docker context, then the default and rootless sockets.
         builder: a builder of ``docker buildx``, or its name, in place of an address; the first of its nodes is used.
         tls: the files for TLS at ``address``; by default what ``DOCKER_TLS_VERIFY`` and ``DOCKER_CERT_PATH`` say.
-        credentials: of registries that builds may use: ``{"ghcr.io": ("user", "token")}``, with a pair or
-            :class:`Credentials` for each; or a :class:`CredentialSource`, which looks for them, such as
-            ``DockerConfig()``, which knows what ``docker login`` has left.
+        credentials: of registries that builds may use: ``{"ghcr.io": ("user", "token")}``, with a pair,
+            :class:`Credentials` or a function for each; or a :class:`CredentialSource`, which looks for them, such as
+            ``DockerConfig()``, which knows what ``docker login`` has left; or one function for all hosts. A function,
+            with ``async def`` or not, takes the host as it stands in the URL (``registry-1.docker.io`` for Docker Hub)
+            and returns :class:`Credentials`, a pair, or ``None`` for none. It is called whenever the daemon asks, which
+            is several times for one image, unless its answer holds until ``expires_at``; once at a time for one host,
+            and for 50 seconds at most. Whoever controls the daemon can ask for any host: a function for all hosts must
+            compare it exactly, and give each only what is meant for it. A build may have other credentials:
+            ``build(credentials=...)``. By default there are none, and only public images can be had.
         way: how builds are run there, if not the best way that works: ``http2``, ``hijack`` or ``direct`` for
             BuildKit's own API, ``build`` for the Engine's endpoint ``POST /build``, which can do less.
 
@@ -435,11 +448,14 @@ def _request(method: str, keywords: BuildKeywords, *, call: str | Call | None = 
         InputError: one of them cannot be.
     """
     known = [name for name in BuildRequest.of.__kwdefaults__ or () if name != "call"]  # which is an argument of its own
+    known.append("credentials")
     for name in keywords:
         if name not in known:
             meant = did_you_mean(name, [*known, "file", "on_event", "proxies", "frontend_attrs"])
             raise TypeError(f"Client.{method}() got an unexpected keyword argument {name!r}{meant}")
-    return BuildRequest.of(call=call, **keywords)
+    # Credentials are no part of what the daemon is asked for.
+    asked = cast("RequestKeywords", {name: value for name, value in keywords.items() if name != "credentials"})
+    return BuildRequest.of(call=call, **asked)
 
 
 def _check_inputs(context: object, file: object) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from buildkit_session.registry_auth import CredentialsLike
     from buildkit_session.request.build_request import (
         Agents,
         Attestation,
@@ -21,10 +22,42 @@ if TYPE_CHECKING:
         Texts,
     )
 
-__all__ = ["BuildKeywords"]
+__all__ = ["BuildKeywords", "RequestKeywords"]
 
 
-class BuildKeywords(TypedDict, total=False):
+class RequestKeywords(TypedDict, total=False):
+    """Those that say what the daemon is asked for; :class:`BuildKeywords` explains them."""
+
+    tags: Texts
+    target: str | None
+    build_args: Mapping[str, str | None] | None
+    build_contexts: Contexts | None
+    labels: Mapping[str, str] | None
+    annotations: Texts | Mapping[str, str] | None
+    attests: Attests | None
+    sbom: Attestation
+    provenance: Attestation
+    add_hosts: Hosts | None
+    allow: Texts
+    cache_from: Caches
+    cache_to: Caches
+    cgroup_parent: str | None
+    network: str | None
+    no_cache: bool
+    no_cache_filter: Texts
+    platforms: Texts
+    pull: bool
+    push: bool
+    load: bool
+    shm_size: str | int | None
+    source_policy: Policies
+    ulimits: Limits | None
+    outputs: Outputs
+    secrets: Secrets | None
+    ssh: Agents
+
+
+class BuildKeywords(RequestKeywords, total=False):
     """The keyword arguments of :meth:`Client.build`, ``start``, ``call`` and ``check``.
 
     All are optional, and mean what the flag of the same name means to ``docker buildx build``. What may be several is a
@@ -60,32 +93,9 @@ class BuildKeywords(TypedDict, total=False):
             keeps an image by default, a buildkitd nothing but its cache.
         secrets: ``{"id": secret}`` with values of :mod:`buildkit_session.secret`, or ``["id=x,env=Y"]``.
         ssh: agents and keys by id: ``["default"]``, or ``{"id": agent}`` with values of :mod:`buildkit_session.ssh`.
+        credentials: of registries, as for :func:`buildkit_session.connect`, and in place of what was given there: for a
+            host that is missing here nothing is taken from there. ``None`` and ``{}`` mean none. Builds with
+            credentials of their own share no tokens, and no answers of functions, with any other build.
     """
 
-    tags: Texts
-    target: str | None
-    build_args: Mapping[str, str | None] | None
-    build_contexts: Contexts | None
-    labels: Mapping[str, str] | None
-    annotations: Texts | Mapping[str, str] | None
-    attests: Attests | None
-    sbom: Attestation
-    provenance: Attestation
-    add_hosts: Hosts | None
-    allow: Texts
-    cache_from: Caches
-    cache_to: Caches
-    cgroup_parent: str | None
-    network: str | None
-    no_cache: bool
-    no_cache_filter: Texts
-    platforms: Texts
-    pull: bool
-    push: bool
-    load: bool
-    shm_size: str | int | None
-    source_policy: Policies
-    ulimits: Limits | None
-    outputs: Outputs
-    secrets: Secrets | None
-    ssh: Agents
+    credentials: CredentialsLike | None

@@ -59,6 +59,11 @@ class DockerConfig:
         return f"<DockerConfig {self._file}>"
 
     @property
+    def environ(self) -> Mapping[str, str]:
+        """The environment that it looks at."""
+        return self._environ
+
+    @property
     def _file(self) -> Path:
         return docker_directory(self._environ) / "config.json"
 
@@ -134,7 +139,10 @@ def _credentials(auths: Settings, key: str) -> Credentials | None:
     username, password = entry.text("username"), entry.text("password")
     if auth := entry.text("auth"):
         username, password = _decoded(auth, source)
-    found = Credentials(username, password, entry.text("identitytoken"), entry.text("registrytoken"))
+    try:
+        found = Credentials(username, password, entry.text("identitytoken"), entry.text("registrytoken"))
+    except InputError as error:
+        raise InputError(f"the entry of {source} cannot be used: {error}") from None
     return found if found != Credentials(username) else None
 
 

@@ -28,7 +28,7 @@ from buildkit_session.services.credentials import Credentials, registry_host
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-__all__ = ["CLIENT_ID", "Reply", "Token", "TokenClient", "TokenRequest", "Web", "is_loopback"]
+__all__ = ["CLIENT_ID", "Reply", "Token", "TokenClient", "TokenRequest", "Web", "is_link_local", "is_loopback"]
 
 PATIENCE: Final = 50.0
 """Seconds for all requests of one token: newer daemons wait for 60."""
@@ -128,7 +128,7 @@ class TokenClient:
         """
         found = credentials or Credentials()
         if found.registry_token:
-            return Token(found.registry_token)
+            return Token(found.registry_token, _life_of_ready(found))
         username, secret = found.pair
         prefix = f"failed to fetch {'oauth' if secret else 'anonymous'} token: "
         try:
@@ -200,7 +200,7 @@ def _checked(url: str) -> SplitResult:
         raise _TokenError("the URL of the token server is malformed") from None
     if parts.scheme not in {"http", "https"} or not host or "@" in parts.netloc or not url.isprintable():
         raise _TokenError("the URL of the token server is not one of http or https")
-    if (address := _address(host)) is not None and address.is_link_local:
+    if is_link_local(host):
         # Where clouds hand out credentials of the machine to whoever asks.
         raise _TokenError("the URL of the token server has a link-local address")
     return parts
@@ -214,6 +214,12 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address
+
+
+def is_link_local(address: str) -> bool:
+    """Whether a text is an address of this network segment alone."""
+    found = _address(address)
+    return found is not None and found.is_link_local
 
 
 def is_loopback(host: str) -> bool:
@@ -253,6 +259,13 @@ def _life(fields: Mapping[str, Any]) -> int:
     given = fields.get("expires_in")
     life = given if type(given) is int and given else DEFAULT_LIFE
     return min(max(life - _age(fields.get("issued_at")), SHORTEST_LIFE), LONGEST_LIFE)
+
+
+def _life_of_ready(found: Credentials) -> int:
+    """Seconds that a daemon may keep a token that was there before it asked."""
+    if found.expires_at is None:
+        return DEFAULT_LIFE
+    return min(max(int(found.expires_at.timestamp() - time.time()), SHORTEST_LIFE), DEFAULT_LIFE)
 
 
 def _age(issued: object) -> int:
