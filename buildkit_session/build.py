@@ -137,6 +137,7 @@ class Build:
         except BuildError as error:
             cause = self._session.own_failure or self._explain(error.message)
             if isinstance(cause, SessionError):
+                error.__cause__ = cause.__cause__  # or what a function of the caller has raised would be lost
                 raise cause from error
             raise error from cause
         if isinstance(event, ImageId):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -100,8 +101,8 @@ def _docker_tokens(config: DockerConfig) -> Tokens | None:
     return Tokens.of_environment(config.environ, AiohttpWeb())
 
 
-def _own_tokens() -> Tokens:
+def _own_tokens() -> Tokens | None:
     from buildkit_session.engine.web import AiohttpWeb  # noqa: PLC0415 - as above
-    from buildkit_session.services.tokens import Tokens  # noqa: PLC0415
+    from buildkit_session.services.tokens import Tokens, are_disabled  # noqa: PLC0415
 
-    return Tokens.of_one_client(AiohttpWeb())
+    return None if are_disabled(os.environ) else Tokens.of_one_client(AiohttpWeb())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from traceback import format_exception
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -79,10 +80,12 @@ class Server:
             call, seconds = _open_call(stream, route)
             await _run(stream, route, call, seconds)
             status = RpcError(Status.OK)
-        except Exception as raised:
+        except Exception as raised:  # noqa: BLE001 - a handler may raise anything, and the peer is told
             error = _cause(raised)
             self._report(path, error)
-            log.debug("! %s", path, exc_info=True)
+            if log.isEnabledFor(logging.DEBUG):
+                # Without what it came from: a text of the caller's own code may hold a secret.
+                log.debug("! %s\n%s", path, "".join(format_exception(raised, chain=False)).rstrip())
             status = _status_of(error)
         # Of a stream that was reset nobody hears any more.
         log.debug("> %s %d %s", path, status.code, status.message)

@@ -48,6 +48,7 @@ class AuthCalls:
 
     def __init__(self, auth: Auth) -> None:
         self._auth = auth
+        self._threads = anyio.CapacityLimiter(1)  # keys are computed in Python: more would only slow down the loop
 
     def routes(self) -> Iterable[Route]:
         """See :class:`~buildkit_session.services.Service`."""
@@ -84,14 +85,14 @@ class AuthCalls:
     async def _get_token_authority(self, request: GetTokenAuthorityRequest) -> GetTokenAuthorityResponse:
         tokens = self._auth.tokens(request.host)
         found = await self._auth.find(request.host)
-        key = await to_thread.run_sync(partial(tokens.public_key, request.host, request.salt, found))
-        return GetTokenAuthorityResponse(public_key=key)
+        make_key = partial(tokens.public_key, request.host, request.salt, found)
+        return GetTokenAuthorityResponse(public_key=await to_thread.run_sync(make_key, limiter=self._threads))
 
     async def _verify_token_authority(self, request: VerifyTokenAuthorityRequest) -> VerifyTokenAuthorityResponse:
         tokens = self._auth.tokens(request.host)
         found = await self._auth.find(request.host)
         sign = partial(tokens.signed, request.host, request.salt, request.payload, found)
-        return VerifyTokenAuthorityResponse(signed=await to_thread.run_sync(sign))
+        return VerifyTokenAuthorityResponse(signed=await to_thread.run_sync(sign, limiter=self._threads))
 
 
 def _bounded(handle: Callable[[_Request], Awaitable[_Response]]) -> Callable[[_Request], Awaitable[_Response]]:

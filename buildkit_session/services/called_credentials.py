@@ -11,7 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from inspect import isawaitable, iscoroutinefunction
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 from anyio import to_thread
@@ -121,9 +121,10 @@ class CalledCredentials:
             f"not {a_type(found)}"
         )
 
-    async def _call(self, host: str) -> Found:
-        if iscoroutinefunction(self._function):
-            return await self._function(host)  # type: ignore[no-any-return]  # what it returns is checked
+    async def _call(self, host: str) -> object:
+        if iscoroutinefunction(self._function) or iscoroutinefunction(type(self._function).__call__):
+            answer: Any = self._function(host)
+            return await answer
         if self._threads is None:
             self._threads = anyio.CapacityLimiter(THREADS)
         found = await to_thread.run_sync(self._function, host, abandon_on_cancel=True, limiter=self._threads)

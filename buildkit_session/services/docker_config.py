@@ -42,6 +42,10 @@ Source: docker/buildx via moby/buildkit:session/auth/authprovider/authconfig.go.
 """
 
 
+MAX_REMEMBERED: Final = 1000
+"""Answers of helpers that are kept: a daemon may ask about any number of hosts."""
+
+
 class DockerConfig:
     """A :class:`~buildkit_session.services.credentials.CredentialSource` that knows what the docker CLI knows.
 
@@ -116,6 +120,8 @@ class DockerConfig:
             if end <= time.monotonic():
                 found = await ask_helper(helper, key, self._environ)
                 self._answers[helper, key] = time.monotonic() + REMEMBERED, found
+                if len(self._answers) > MAX_REMEMBERED:
+                    del self._answers[next(iter(self._answers))]
             return found
 
 

@@ -38,6 +38,9 @@ MAX_REPLY: Final = 256 * 1024
 
 MAX_REDIRECTS: Final = 5
 
+MAX_AT_ONCE: Final = 16
+"""Tokens that are fetched at once, each over a connection of its own: a daemon may ask for any number."""
+
 DEFAULT_LIFE: Final = 60
 """Seconds that a token lives whose server does not say."""
 
@@ -119,6 +122,7 @@ class TokenClient:
     def __init__(self, web: Web, *, insecure: Collection[str] = ()) -> None:
         self._web = web
         self._insecure = frozenset(map(registry_host, insecure))
+        self._free = anyio.Semaphore(MAX_AT_ONCE)
 
     async def fetch(self, request: TokenRequest, credentials: Credentials | None) -> Token:
         """Return a token.
@@ -133,9 +137,10 @@ class TokenClient:
         prefix = f"failed to fetch {'oauth' if secret else 'anonymous'} token: "
         try:
             with anyio.fail_after(PATIENCE):
-                if secret:
-                    return await self._fetch_with(request, username, secret)
-                return await self._get(request, {})
+                async with self._free:
+                    if secret:
+                        return await self._fetch_with(request, username, secret)
+                    return await self._get(request, {})
         except _TokenError as error:
             raise RpcError(Status.UNKNOWN, f"{prefix}{error}") from None
         except TimeoutError:
@@ -180,7 +185,10 @@ class TokenClient:
         """Raise an error where a password must not go."""
         if _checked(request.realm).scheme == "https" or request.host in self._insecure or is_loopback(request.host):
             return
-        raise _TokenError(f"a password for {printable(request.host)} is sent over https only")
+        raise _TokenError(
+            f"a password for {printable(request.host)} is sent over https only; with BUILDKIT_NO_CLIENT_TOKEN=1 the "
+            "daemon gets it, and fetches the token itself"
+        )
 
 
 class _TokenError(Exception):

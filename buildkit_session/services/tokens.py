@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from buildkit_session.services.credentials import Credentials
     from buildkit_session.services.token_fetch import Web
 
-__all__ = ["Tokens"]
+__all__ = ["Tokens", "are_disabled"]
+
+
+def are_disabled(environ: Mapping[str, str]) -> bool:
+    """Whether the environment leaves it to daemons to fetch tokens, which takes passwords."""
+    return environ.get("BUILDKIT_NO_CLIENT_TOKEN") in TRUE
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ class Tokens:
             web: sends the requests.
             insecure: as for :class:`~buildkit_session.services.token_fetch.TokenClient`.
         """
-        if environ.get("BUILDKIT_NO_CLIENT_TOKEN") in TRUE:
+        if are_disabled(environ):
             return None
         seeds = TokenSeeds(docker_directory(environ))
         return cls(TokenAuthority(seeds), TokenClient(web, insecure=insecure))
