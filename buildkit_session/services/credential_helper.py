@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ask_helper", "find_helper"]
 
-PATIENCE: Final = 50.0
-"""Seconds that a helper may take: it may ask its user, and newer daemons wait for 60."""
+PATIENCE: Final = 45.0
+"""Seconds that a helper may take: it may ask its user, and a source of credentials is waited for 50."""
 
 MAX_OUTPUT: Final = 256 * 1024
 """Bytes that a helper may print; a token has a few thousand."""

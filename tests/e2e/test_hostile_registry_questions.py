@@ -264,6 +264,26 @@ async def test_a_function_that_fails(tmp_path: Path) -> None:
     assert caught.value.__cause__.__cause__ is failure
 
 
+async def test_a_function_that_hangs_ends_with_its_build(tmp_path: Path) -> None:
+    begun, ended = anyio.Event(), anyio.Event()
+
+    async def fetch(_host: str) -> None:
+        begun.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.set()
+
+    async def ask(daemon: Daemon) -> None:
+        with pytest.raises(bk.SessionError):
+            await daemon.credentials(OWN)
+
+    async with anyio.create_task_group() as tasks, asking(tmp_path, fetch) as daemon:
+        tasks.start_soon(ask, daemon)
+        await begun.wait()
+    assert ended.is_set()
+
+
 async def test_a_helper_that_hangs(tmp_path: Path) -> None:
     """It is killed once the daemon asks no longer."""
     program = tmp_path / "docker-credential-stuck"

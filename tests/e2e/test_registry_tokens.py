@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
+import anyio
 import pytest
 
 import buildkit_session as bk
@@ -159,6 +161,16 @@ async def test_tenants_share_no_token(name: str, address: str, host: str, tokens
         with pytest.raises(BuildError, match=REFUSED):
             await pull()
         assert {grant.user for grant in taken(tokens)} == {"alice"}
+        async with anyio.create_task_group() as at_once:
+            for owner, login in (("alice", alice), ("bob", bob)):
+                file = context / f"Dockerfile.{owner}"
+                file.write_text(f"FROM {host}/{owner}/{name}-tenant\nCOPY file /{owner}\n")
+                keywords = bk.BuildKeywords(credentials=login, pull=True, no_cache=True, outputs=discarded)
+                at_once.start_soon(partial(client.build, context, file=file, **keywords))
+        granted = taken(tokens)
+        assert {(grant.user, *grant.scopes) for grant in granted} == {
+            (owner, f"repository:{owner}/{name}-tenant:pull") for owner in ("alice", "bob")
+        }
         assert not tokens.refused
 
 

@@ -239,6 +239,16 @@ async def test_a_function_for_all_hosts_gets_each_exactly_as_asked() -> None:
     assert function.asked == ["REG.example:5000", "[::1]:5000"]
 
 
+async def test_builds_share_no_answers() -> None:
+    """Even where they have the same function: it may answer for the user of the moment."""
+    function = Function(Credentials("alice", "hunter2", expires_at=datetime.now(UTC) + timedelta(hours=1)))
+    for auth in (make_auth(function), make_auth({"a": function})):
+        assert auth is not None
+        await auth.find("a")
+        await auth.find("a")
+    assert function.asked == ["a", "a"]
+
+
 async def test_nothing_of_a_failure_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with pytest.raises(InputError):
