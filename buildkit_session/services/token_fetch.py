@@ -2,6 +2,7 @@
 
 What a registry names as its token server comes from the network by way of the daemon. So a password goes over TLS only,
 unless the registry is on this machine or said to be insecure; it follows no redirect; and what comes back is bounded.
+Which server of https it is cannot be known here: a daemon that lies about it has the password sent elsewhere.
 
 Source: moby/buildkit:session/auth/authprovider/authprovider.go (FetchToken); containerd/containerd:
 core/remotes/docker/auth/fetch.go; distribution/distribution:docs/content/spec/auth/token.md, oauth.md.
