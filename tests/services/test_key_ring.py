@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 from agents import make_key, offered
+from calls import ScriptedCall, serve
 
 from buildkit_session.errors import InputError
+from buildkit_session.messages.moby.filesync.v1 import BytesMessage
 from buildkit_session.services.agent_messages import FAILURE, LIST, Identity, read_identities
+from buildkit_session.services.agent_protocol import framed
 from buildkit_session.services.key_ring import KeyRing
-from buildkit_session.services.opened_keys import opened_keys
+from buildkit_session.services.opened_keys import identities_of, opened_keys
 from buildkit_session.services.ssh import Ssh
 from buildkit_session.services.ssh_wire import string
 
@@ -159,6 +162,21 @@ async def test_signatures_that_are_not_made(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has ended"):
         async with agent.connect():
             pass
+
+
+async def test_many_at_once(tmp_path: Path) -> None:
+    """AU-22: a thread signs for each, and none is left."""
+    make_key(tmp_path / "key", "ed25519")
+    async with opened_keys([tmp_path / "key"], None) as agent:
+        (key,) = await identities_of(agent)
+        service = Ssh({"": agent})
+        calls = [ScriptedCall([BytesMessage(data=framed(signing(key.blob)) * 2)]) for _ in range(200)]
+        async with anyio.create_task_group() as tasks:
+            for call in calls:
+                tasks.start_soon(serve, service, "ForwardAgent", call)
+    (said,) = {b"".join(message.data for message in call.sent) for call in calls}  # such signatures are all the same
+    assert said == said[: len(said) // 2] * 2
+    assert said[4] == 14
 
 
 def test_the_library_is_not_loaded_before_a_key_is() -> None:
