@@ -8,8 +8,9 @@ import shutil
 import subprocess
 from base64 import b64decode
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 from leftovers import nothing_left
 from service_builds import build, shared
@@ -17,6 +18,7 @@ from service_builds import build, shared
 import buildkit_session as bk
 from buildkit_session.engine.events import VertexLog
 from buildkit_session.errors import BuildError, InputError
+from buildkit_session.services.agent_guard import AgentGuard
 from buildkit_session.services.agent_messages import fingerprint
 from buildkit_session.services.agent_socket import AgentSocket
 from buildkit_session.services.key_agent import key_agent
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from buildkit_session.request.ssh import SignRequest
-    from buildkit_session.testing import Daemon, Sshd
+    from buildkit_session.testing import Daemon, ReferenceClient, Sshd
 
 pytestmark = [
     pytest.mark.anyio,
@@ -145,12 +147,17 @@ say raw 'ssh-add -d /second.pub'; say raw 'log_in yes first'
 """
 
 
+def make_key(path: Path, passphrase: str = "") -> None:
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", path.name, "-f", str(path)]
+    subprocess.run(command, check=True)
+
+
 def make_keys(tmp_path: Path, agent: Path, context: Path, sshd: Sshd) -> dict[str, Path]:
     """Four keys that the server lets in: two for the agent, two in files. The context has their public halves."""
     files = {name: tmp_path / f"made/{name}" for name in ("first", "second", "third", "fourth")}
     files["first"].parent.mkdir()
-    for (name, file), passphrase in zip(files.items(), ("", "", "", "words of mine"), strict=True):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", name, "-f", file], check=True)
+    for file, passphrase in zip(files.values(), ("", "", "", "words of mine"), strict=True):
+        make_key(file, passphrase)
         with sshd.key.with_suffix(".pub").open("a") as let_in:
             let_in.write(file.with_suffix(".pub").read_text())
         copied = Path(shutil.copy(file.with_suffix(".pub"), context / "root"))
@@ -202,6 +209,58 @@ async def test_logins(daemon: Daemon, agent: Path, context: Path, sshd: Sshd, tm
     (request,) = requests
     assert (request.id, request.comment, request.kind, request.user) == ("asked", "first", "login", sshd.user)
     assert request.host_key in {None, fingerprint(b64decode(sshd.known_hosts.read_text().split()[2]))}
+
+
+async def test_a_wrong_passphrase_starts_no_build(daemon: Daemon, context: Path, tmp_path: Path) -> None:
+    make_key(tmp_path / "key", "words of mine")
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY root /\n")
+    wrong: tuple[dict[str, Any], ...] = (
+        {"passphrase": "words of yours"},
+        {"passphrase": "words of mine", "only": "another key"},
+    )
+    for options, message in zip(wrong, ("does not open it", "names 'another key'"), strict=True):
+        given: dict[str, Any] = {"ssh": {"": bk.ssh.keys(tmp_path / "key", **options)}}
+        events: list[bk.ProgressEvent] = []
+        async with bk.connect(daemon.address) as client:
+            with pytest.raises(InputError, match=message) as caught:
+                await client.build(context, on_event=events.append, **given)
+        assert "words" not in str(caught.value)
+        assert not events
+
+
+def test_what_buildx_says(daemon: Daemon, reference: ReferenceClient, agent: Path, context: Path) -> None:
+    """Of a locked key the same; a raw socket it does not know."""
+    (context / "Dockerfile").write_text("FROM scratch\n")
+    make_key(context / "locked", "words")
+    for value, words in ((f"a={context}/locked", "private key is passphrase protected"), (f"a={agent},raw=true", "")):
+        done = reference.build(daemon.address, "--ssh", value, context, check=False)
+        assert done.returncode != 0
+        assert words in done.stderr
+        assert "failed to solve" not in done.stderr
+    with pytest.raises(InputError, match="private key is passphrase protected"):
+        bk.ssh.parse(f"a={context}/locked")[1].check()
+
+
+async def test_a_step_that_does_not_wait_for_the_verdict(
+    daemon: Daemon, agent: Path, context: Path, tmp_path: Path
+) -> None:
+    """Who is asked is left alone once the step has ended; the build goes on, and nothing is left."""
+    shutil.copy(agent.with_name("key.pub"), context / "root/key.pub")
+    ended = []
+
+    async def think(request: SignRequest) -> bool:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append(request.kind)
+        return True
+
+    guard = AgentGuard(AgentSocket(agent), "default", chosen=None, confirm=think)
+    async with nothing_left(tmp_path):
+        command = "/bin/busybox timeout 1 ssh-add -T /key.pub; ssh-add -l"
+        printed = await run(daemon, context, Ssh({"": guard}), command)
+    assert "a key" in printed
+    assert ended == ["data"]
 
 
 async def run_on_the_host(daemon: Daemon, context: Path, out: Path, ssh: dict[str, bk.ssh.SshSource]) -> list[str]:
