@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from buildkit_session.services import Service
     from buildkit_session.services.auth import Auth
     from buildkit_session.services.filesync import FileSync
+    from buildkit_session.services.raw_socket import RawSocket
     from buildkit_session.services.ssh import Agent
 
 __all__ = ["make_session"]
@@ -29,7 +30,7 @@ def make_session(
     shared: FileSync,
     targets: Mapping[int, Target],
     auth: Auth | None,
-    agents: Mapping[str, Agent],
+    agents: Mapping[str, Agent | RawSocket],
     stores: ContentStores | None,
 ) -> Session:
     """Make the session of a build, with what the daemon may ask for; nothing that the build has no use for."""

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from buildkit_session.output import Output
     from buildkit_session.request.build_request import BuildRequest
     from buildkit_session.services.auth import Auth
+    from buildkit_session.services.raw_socket import RawSocket
     from buildkit_session.services.ssh import Agent
     from buildkit_session.session import Session
 
@@ -83,7 +84,7 @@ class Run:
         self._outputs = sent(request.outputs or default)
         # Set while it runs.
         self._shared: FileSync
-        self._agents: Mapping[str, Agent]
+        self._agents: Mapping[str, Agent | RawSocket]
         self._targets: dict[int, Target] = {}
         self._stream: SolveStream
 
