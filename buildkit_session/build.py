@@ -25,7 +25,7 @@ from buildkit_session.errors import (
 from buildkit_session.services.digests import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from buildkit_session.engine.build_stream import BuildStream
     from buildkit_session.engine.events import ProgressEvent
@@ -87,8 +87,8 @@ class Build:
         stream: BuildStream | SolveStream,
         session: Session,
         lifeline: Lifeline,
-        outputs: tuple[Output, ...],
-        targets: Iterable[Target],
+        outputs: Sequence[Output],
+        targets: Collection[Target],
         *,
         ref: str = "",
         explain: Callable[[str], SessionError | None],
@@ -98,8 +98,9 @@ class Build:
         self._stream = stream
         self._session = session
         self._lifeline = lifeline
+        # A session exporter may add to both until the build has ended.
         self._outputs = outputs
-        self._targets = tuple(targets)
+        self._targets = targets
         self._explain = explain
         self._finish = finish
         self._image_id: str | None = None
@@ -162,7 +163,7 @@ class Build:
         await self._finish_layouts(response)
         return BuildResult(
             image or None,
-            self._outputs,
+            tuple(self._outputs),
             tuple(export for export in exports if export is not None),
             self.ref,
             response,
