@@ -14,6 +14,7 @@ from buildkit_session.engine.events import ImageId, Vertex
 from buildkit_session.engine.metadata_file import image_id
 from buildkit_session.errors import (
     BuildError,
+    CallbackError,
     ConnectionClosed,
     LocalProtocolError,
     RemoteProtocolError,
@@ -137,6 +138,8 @@ class Build:
             event = await self._next()
         except BuildError as error:
             cause = self._session.own_failure or self._explain(error.message)
+            if isinstance(cause, CallbackError):
+                raise cause from cause.__cause__  # the caller's own exception
             if isinstance(cause, SessionError):
                 raise cause from error
             raise error from cause
