@@ -9,9 +9,13 @@
             return bk.policy.deny(f"nothing is fetched by {source.scheme} here")
         if source.image is None:
             return bk.policy.more()
-        return bk.policy.convert(pinned(source.identifier, source.image.digest))
+        return bk.policy.allow() if source.image.digest in approved else bk.policy.deny("not approved")
 
     await client.build(".", source_policy=decide)
+
+The daemon asks about everything that steps are made of: base images, the frontend that ``# syntax=`` names, files from
+the web, repositories, directories and uploads of this session. It asks about the same one more than once, and about
+several at once, so answers should be cheap and always the same. Cache that a build imports is no source.
 
 Source: moby/buildkit:sourcepolicy/policysession/policysession.proto, solver/llbsolver/policy.go,
 frontend/gateway/pb/gateway.proto.
@@ -27,6 +31,7 @@ from buildkit_session.errors import InputError
 from buildkit_session.wording import a_type
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Awaitable, Callable
 
 __all__ = [
@@ -86,7 +91,8 @@ class ImageMetadata:
     """What is known of an image.
 
     Attributes:
-        digest: ``sha256:...``.
+        digest: ``sha256:...``; empty for what an Engine with its classic store has there already, which keeps none:
+            ``more(resolve_mode="pull")`` asks the registry.
         config: its JSON; empty where it was not asked for.
         attestations: where they were asked for.
     """
@@ -242,6 +248,7 @@ class More:
 
 
 Decision: TypeAlias = Allow | Deny | Convert | More
+Rules: TypeAlias = "Mapping[str, object] | str | os.PathLike[str] | None"
 Decide: TypeAlias = "Callable[[Source], Awaitable[Decision] | Decision]"
 
 
@@ -260,7 +267,7 @@ class Verifier:
 
     decide: Decide
     timeout: float | None = PATIENCE
-    rules: object = None
+    rules: Rules = None
 
     def __post_init__(self) -> None:
         if not callable(self.decide):
@@ -329,7 +336,7 @@ def verifier(
     decide: Decide,
     *,
     timeout: float | None = PATIENCE,
-    rules: object = None,
+    rules: Rules = None,
 ) -> Verifier:
     """Make a policy with other settings than those that a function alone has.
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 import tarfile
 import traceback
 from hashlib import sha256, sha512
+from shutil import which
 from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
@@ -112,31 +114,53 @@ async def test_converted(native_daemon: Daemon, context: Path, tmp_path: Path, i
     assert (tmp_path / "web/given").read_bytes() == b"b"
 
 
+@pytest.mark.skipif(which("git") is None, reason="no git")
 async def test_metadata(native_daemon: Daemon, context: Path, tmp_path: Path, images: dict[str, str]) -> None:
-    """The digest and the config of an image, and the digest of a file, before anything is decided."""
+    """The digest and the config of an image, digests of a file, the commit of a repository, before it is decided."""
     one = next(iter(images))
     known: dict[str, policy.Source] = {}
 
     async def decide(source: policy.Source) -> policy.Decision:
         await anyio.lowlevel.checkpoint()
-        if source.scheme == "docker-image" and source.image is None:
-            return policy.more()
-        if source.scheme == "http" and source.http is None:
-            return policy.more(http_algorithm="sha512", http_suffix=b"!")
+        if not (source.of_session or source.image or source.http or source.git):
+            return policy.more(git_objects=True, http_algorithm="sha512", http_suffix=b"!")
         known[source.scheme] = source
         return policy.allow()
 
-    with served({"/f": b"from the web"}) as url:
-        (context / "Dockerfile").write_text(f"FROM {one[15:]}\nADD {url}/f /web\n")
+    commit, repository = a_repository(tmp_path / "git")
+    with served({"/f": b"from the web", **repository}) as url:
+        (context / "Dockerfile").write_text(f"FROM {one[15:]}\nADD {url}/f /web\nADD {url}/x.git#main /git\n")
         async with bk.connect(native_daemon.address) as client:
             await client.build(context, source_policy=decide, outputs=[tmp_path / "out"])
-    image, file = known["docker-image"].image, known["http"].http
+    assert (tmp_path / "out/git/file").read_text() == "in git"
+    image, file, tree = known["docker-image"].image, known["http"].http, known["git"].git
     assert image is not None
     assert image.digest == images[one]
     assert "NAME=one" in json.loads(image.config)["config"]["Env"]
     assert file is not None
     assert file.checksum == f"sha256:{sha256(b'from the web').hexdigest()}"
     assert file.digest == f"sha512:{sha512(b'from the web!').hexdigest()}"
+    assert tree is not None
+    assert (tree.checksum, tree.ref) == (commit, "refs/heads/main")
+    assert b"said so" in tree.commit_object
+
+
+def a_repository(folder: Path) -> tuple[str, dict[str, bytes]]:
+    """A commit, and the files of its repository as a plain web server has them."""
+    folder.mkdir()
+    (folder / "file").write_text("in git")
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "-q", "-b", "main")
+    git("add", ".")
+    git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "said so")
+    git("update-server-info")
+    root = folder / ".git"
+    files = {f"/x.git/{path.relative_to(root)}": path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    files["/x.git/info/refs?service=git-upload-pack"] = files["/x.git/info/refs"]
+    return git("rev-parse", "HEAD"), files
 
 
 async def test_a_context_that_is_a_stream(native_daemon: Daemon, tmp_path: Path) -> None:

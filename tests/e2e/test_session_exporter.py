@@ -143,11 +143,17 @@ async def test_what_cannot_be_chosen(
         assert "hunter2" not in buildkitd.log.read_text()
 
 
-async def test_an_archive_needs_containerds_store(native_daemon: Daemon, context: Path, tmp_path: Path) -> None:
+async def test_an_archive_needs_containerds_store(
+    native_daemon: Daemon, c8d_daemon: Daemon, context: Path, tmp_path: Path
+) -> None:
     chooser = Chooser(lambda: [bk.output.oci(tmp_path / "a.tar")])
     async with bk.connect(native_daemon.address) as client:
         with pytest.raises(bk.UnsupportedError, match="OCI exporter is not supported"):
             await client.build(context, session_exporter=chooser)
+    async with bk.connect(c8d_daemon.address) as client:
+        await client.build(context, session_exporter=chooser)
+    with tarfile.open(tmp_path / "a.tar") as archive:
+        assert "index.json" in archive.getnames()
 
 
 async def test_the_end_fails(address: str, context: Path, tmp_path: Path) -> None:
