@@ -36,7 +36,7 @@ class ExportRequest:
     Attributes:
         metadata: such as ``containerimage.config``, the JSON of an image's config, and ``refs.platforms``; of a build
             for several platforms the names end in the platform: ``containerimage.config/linux/arm64``.
-        refs: the daemon's names for the trees of the result, one for each platform; an empty tree has none.
+        refs: the daemon's names for the trees of the result, those of attestations too; an empty tree has none.
     """
 
     metadata: Mapping[str, bytes] = field(default_factory=dict, repr=False)

@@ -156,7 +156,7 @@ async def test_an_archive_needs_containerds_store(
         assert "index.json" in archive.getnames()
 
 
-async def test_the_end_fails(address: str, context: Path, tmp_path: Path) -> None:
+async def test_the_end_fails(address: str, native_daemon: Daemon, context: Path, tmp_path: Path) -> None:
     """So does the build; a directory that is only to be swapped in at its end stays as it was."""
 
     class Broken(Chooser):
@@ -168,8 +168,11 @@ async def test_the_end_fails(address: str, context: Path, tmp_path: Path) -> Non
     (tmp_path / "out" / "old").touch()
     chooser = Broken(lambda: [bk.output.local(tmp_path / "out", mode="swap")])
     async with nothing_left(tmp_path), bk.connect(address) as client:
-        with pytest.raises(bk.CallbackError, match="finalize raised SpecialError"):
+        with pytest.raises(bk.CallbackError, match="finalize raised SpecialError") as caught:
             await client.build(context, session_exporter=chooser)
+    assert isinstance(caught.value.__cause__, SpecialError)
+    asked_for = isinstance(caught.value.__context__, bk.BuildError)  # the daemon has failed with it
+    assert asked_for == (address == native_daemon.address)
     assert len(chooser.told) == 1
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["old"]
 
