@@ -22,6 +22,7 @@ from buildkit_session.testing import (
     DaemonUnavailable,
     ReferenceClient,
     Registry,
+    Sshd,
     Store,
     TokenServer,
     Unavailable,
@@ -34,6 +35,7 @@ from buildkit_session.testing import (
     start_buildkitd,
     start_daemon,
     start_registry,
+    start_sshd,
     start_token_server,
 )
 
@@ -221,6 +223,13 @@ def private_registry() -> Iterator[Registry]:
     """A registry on loopback that wants a user and a password."""
     with ExitStack() as stack:
         yield _have(lambda: stack.enter_context(start_registry(authenticated=True)))
+
+
+@pytest.fixture
+def sshd() -> Iterator[Sshd]:
+    """An ssh server on loopback of the test's own."""
+    with ExitStack() as stack:
+        yield _have(lambda: stack.enter_context(start_sshd()))
 
 
 @pytest.fixture(scope="session")

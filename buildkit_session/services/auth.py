@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from buildkit_session.errors import InputError, RpcError, SessionError
+from buildkit_session.errors import CallbackError, InputError, RpcError, SessionError
 from buildkit_session.grpc.status import Status
 from buildkit_session.services.credentials import Credentials, CredentialSource, is_host, registry_host
 from buildkit_session.services.deferred import Deferred
@@ -100,7 +100,7 @@ class Auth:
         try:
             with anyio.move_on_after(self._patience):
                 return await self._source.find(host)
-            raise InputError(f"the credentials for {host} were not found within {self._patience:g} s")
+            raise CallbackError(f"the credentials for {host} were not found within {self._patience:g} s")
         except SessionError:
             raise
         except Exception as error:  # a caller's source may raise anything

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 from anyio import to_thread
 
-from buildkit_session.errors import InputError
+from buildkit_session.errors import CallbackError, InputError
 from buildkit_session.services.credentials import Credentials
 from buildkit_session.wording import a_type
 
@@ -47,7 +47,7 @@ class _Question:
     done: anyio.Event = field(default_factory=anyio.Event)
     answered: bool = False
     found: Credentials | None = None
-    failure: InputError | None = None
+    failure: CallbackError | InputError | None = None
 
 
 class CalledCredentials:
@@ -71,15 +71,15 @@ class CalledCredentials:
         """Return the credentials for ``host``, ``None`` if there are none.
 
         Raises:
-            InputError: the function raised, or returned something else. What it raised is the cause of this error, and
-                its text is not repeated.
+            CallbackError: the function raised. What it raised is the cause, and its text is not repeated.
+            InputError: it returned something else.
         """
         if (found := self._still_good(host)) is not None:
             return found
         while (running := self._running.get(host)) is not None:
             await running.done.wait()
             if running.failure is not None:  # an error of one's own: each raise adds to a traceback
-                raise InputError(*running.failure.args) from running.failure.__cause__
+                raise type(running.failure)(*running.failure.args) from running.failure.__cause__
             if running.answered:
                 return running.found
         return await self._ask(host)
@@ -96,7 +96,7 @@ class CalledCredentials:
         try:
             question.found = await self._called(host)
             question.answered = True
-        except InputError as error:
+        except (CallbackError, InputError) as error:
             question.failure = error
             raise
         finally:
@@ -110,7 +110,7 @@ class CalledCredentials:
             found = await self._call(host)
         except Exception as error:
             # Any code may be behind it. Its text is not repeated: it may hold the password.
-            raise InputError(f"the function for the credentials of {host} failed: {type(error).__name__}") from error
+            raise CallbackError(f"the function for the credentials of {host} raised {type(error).__name__}") from error
         match found:
             case None | Credentials():
                 return found

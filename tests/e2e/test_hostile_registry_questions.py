@@ -238,30 +238,35 @@ async def test_a_thousand_calls_at_once(tmp_path: Path) -> None:
     assert calls < 100
 
 
-async def test_a_function_that_fails(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["function", "source"])
+async def test_what_fails_to_find_credentials(tmp_path: Path, kind: str) -> None:
     """The daemon learns of the kind of failure alone, and the caller of what it was."""
     failure = RuntimeError("hunter2")
 
-    async def fetch(_host: str) -> None:
-        raise failure
+    class Source:
+        async def find(self, _host: str, /) -> None:
+            raise failure
 
+    source = Source()
     context = tmp_path / "context"
     context.mkdir()
     (context / "Dockerfile").write_text("FROM scratch\n")
 
     async def solve(_call: object) -> None:
-        with pytest.raises(RpcError, match=r"the client failed: InputError$"):
+        with pytest.raises(RpcError, match=r"the client failed: (CallbackError|InputError)$"):
             await Daemon(await buildkit.session()).credentials(OWN)
         raise RpcError(Status.UNKNOWN, "no credentials")
 
     async with (
         fake_buildkit({"Control/Solve": solve, "Control/Status": silent}) as buildkit,
-        bk.connect(buildkit.address, credentials=fetch) as client,
+        bk.connect(buildkit.address, credentials=source.find if kind == "function" else source) as client,
     ):
-        with pytest.raises(bk.InputError, match=f"the credentials of {OWN} failed: RuntimeError") as caught:
+        with pytest.raises((bk.CallbackError, bk.InputError), match=r"RuntimeError$") as caught:
             await client.build(context)
-    assert isinstance(caught.value.__cause__, bk.BuildError)
-    assert caught.value.__cause__.__cause__ is failure
+    causes = [caught.value, *([caught.value.__cause__] if kind == "source" else [])]
+    assert [type(cause) for cause in causes] in ([bk.CallbackError], [bk.InputError, bk.BuildError])
+    assert causes[-1] is not None
+    assert causes[-1].__cause__ is failure
 
 
 async def test_a_function_that_hangs_ends_with_its_build(tmp_path: Path) -> None:

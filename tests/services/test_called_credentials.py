@@ -13,7 +13,7 @@ import anyio.lowlevel
 import pytest
 from calls import ScriptedCall, serve
 
-from buildkit_session.errors import InputError
+from buildkit_session.errors import CallbackError, InputError
 from buildkit_session.messages.moby.filesync.v1 import CredentialsRequest
 from buildkit_session.registry_auth import make_auth
 from buildkit_session.services import called_credentials
@@ -114,10 +114,10 @@ async def test_a_failure_is_shared_too() -> None:
     function = Function(RuntimeError("hunter2"))
     function.go_on = anyio.Event()
     source = CalledCredentials(function)
-    errors: list[InputError] = []
+    errors: list[CallbackError] = []
 
     async def ask() -> None:
-        with pytest.raises(InputError, match=r"of a failed: RuntimeError$") as caught:
+        with pytest.raises(CallbackError, match=r"of a raised RuntimeError$") as caught:
             await source.find("a")
         errors.append(caught.value)
 
@@ -162,7 +162,7 @@ async def test_a_call_is_cancelled_with_who_asked() -> None:
 async def test_a_stuck_function_is_left() -> None:
     function = Function()
     function.go_on = anyio.Event()
-    with pytest.raises(InputError, match=r"the credentials for a were not found within 0\.1 s"):
+    with pytest.raises(CallbackError, match=r"the credentials for a were not found within 0\.1 s"):
         await Auth(CalledCredentials(function), patience=0.1).find("a")
     assert function.running == 0
 
@@ -251,7 +251,7 @@ async def test_builds_share_no_answers() -> None:
 
 async def test_nothing_of_a_failure_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    with pytest.raises(InputError):
+    with pytest.raises(CallbackError):
         await CalledCredentials(Function(RuntimeError("hunter2"))).find("a")
     assert "hunter2" not in caplog.text
 
