@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from buildkit_session.engine.workers import Worker
     from buildkit_session.errors import (
         BuildError,
+        CallbackError,
         ConnectionClosed,
         EngineError,
         EngineUnreachable,
@@ -75,9 +76,12 @@ if TYPE_CHECKING:
     )
     from buildkit_session.request import secret, ssh
     from buildkit_session.request.keywords import BuildKeywords
+    from buildkit_session.request.session_exporter import SessionExporter
+    from buildkit_session.services import policy
     from buildkit_session.services.credentials import Credentials, CredentialSource
     from buildkit_session.services.docker_config import DockerConfig
     from buildkit_session.services.exported import Exported
+    from buildkit_session.services.exporter import ExportRequest
     from buildkit_session.services.own import Service
     from buildkit_session.source import SourceExcerpt, SourceFile, SourceRange
 
@@ -90,6 +94,7 @@ __all__ = [
     "BuildState",
     "CacheRecord",
     "CallAnswer",
+    "CallbackError",
     "CheckReport",
     "Client",
     "Codec",
@@ -104,6 +109,7 @@ __all__ = [
     "EngineInfo",
     "EngineText",
     "EngineUnreachable",
+    "ExportRequest",
     "Exported",
     "FailedStep",
     "IgnoreDecision",
@@ -129,6 +135,7 @@ __all__ = [
     "ServedCall",
     "Service",
     "SessionError",
+    "SessionExporter",
     "SourceExcerpt",
     "SourceFile",
     "SourceRange",
@@ -145,6 +152,7 @@ __all__ = [
     "Worker",
     "connect",
     "output",
+    "policy",
     "secret",
     "ssh",
 ]
@@ -177,6 +185,7 @@ _HOME = {
         ),
         "engine.events",
     ),
+    "ExportRequest": "services.exporter",
     "Exported": "services.exported",
     "IgnoreLine": "fsutil.dockerignore",
     "IncomingCall": "grpc.incoming_call",
@@ -185,6 +194,7 @@ _HOME = {
     "Metadata": "grpc.metadata",
     "ServedCall": "grpc.served_call",
     "Service": "services.own",
+    "SessionExporter": "request.session_exporter",
     **dict.fromkeys(("SourceExcerpt", "SourceFile", "SourceRange"), "source"),
     "Status": "grpc.status",
     "TlsFiles": "engine.address",
@@ -192,7 +202,7 @@ _HOME = {
 }
 
 # Modules that are part of the public face themselves.
-_MODULES = {"output": "output", "secret": "request.secret", "ssh": "request.ssh"}
+_MODULES = {"output": "output", "policy": "services.policy", "secret": "request.secret", "ssh": "request.ssh"}
 
 
 def __getattr__(name: str) -> object:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 from anyio import to_thread
 
@@ -43,8 +43,9 @@ if TYPE_CHECKING:
     from buildkit_session.grpc.interception import Interceptor
     from buildkit_session.inputs import ContextLike
     from buildkit_session.registry_auth import CredentialsLike
-    from buildkit_session.request.keywords import BuildKeywords
+    from buildkit_session.request.keywords import BuildKeywords, RequestKeywords
     from buildkit_session.services import Service
+    from buildkit_session.services.auth import Auth
 
 __all__ = ["Client", "connect"]
 
@@ -124,7 +125,8 @@ class Client:
                 ``build_args``, ``build_contexts``, ``labels``, ``annotations``, ``attests``, ``sbom``, ``provenance``,
                 ``add_hosts``, ``allow``, ``cache_from``, ``cache_to``, ``cgroup_parent``, ``network``, ``no_cache``,
                 ``no_cache_filter``, ``platforms``, ``pull``, ``push``, ``load``, ``shm_size``, ``source_policy``,
-                ``ulimits``, ``outputs``, ``secrets``, ``ssh``, ``services`` and ``interceptors``.
+                ``ulimits``, ``outputs``, ``session_exporter``, ``secrets``, ``ssh``, ``services``, ``interceptors`` and
+                ``credentials``.
 
         Raises:
             InputError: an argument or a file cannot be used; nothing was sent.
@@ -132,12 +134,14 @@ class Client:
             BuildError: the build ran and failed; names the failing step, the end of its log and the place in the
                 Dockerfile.
             TransferError: files could not be sent or written.
+            CallbackError: a function of the caller's, which decides about sources or outputs or finds credentials, has
+                failed.
             RemoteProtocolError: the daemon sent something that is not what a daemon sends.
             EngineError, ConnectionClosed: the daemon refused, or went away.
         """
         arguments.callback("on_event", on_event)
-        request = _request("build", keywords)
-        run = self._run(context, file, request, proxies=proxies, frontend_attrs=frontend_attrs)
+        request, auth = _request("build", keywords), self._auth_for(keywords)
+        run = self._run(context, file, request, auth, proxies=proxies, frontend_attrs=frontend_attrs)
         async with run as build:
             await _follow(build, on_event)
             return await build.result()
@@ -163,8 +167,8 @@ class Client:
 
         Leaving the block before the build has ended cancels the daemon's build.
         """
-        request = _request("start", keywords)
-        run = self._run(context, file, request, proxies=proxies, frontend_attrs=frontend_attrs)
+        request, auth = _request("start", keywords), self._auth_for(keywords)
+        run = self._run(context, file, request, auth, proxies=proxies, frontend_attrs=frontend_attrs)
         async with run as build:
             yield build
 
@@ -203,11 +207,14 @@ class Client:
         from buildkit_session.engine.subrequest import dockerfile_name  # noqa: PLC0415
 
         arguments.callback("on_event", on_event)
-        request = replace(_request("call", keywords, call=call), outputs=(output.cacheonly(),), cache_to=())
+        request = replace(
+            _request("call", keywords, call=call), outputs=(output.cacheonly(),), session_exporter=None, cache_to=()
+        )
         if request.call is None:
             raise InputError(f"{call!r} asks for a build: use build(), or call='check', 'outline' or 'targets'")
         question = Question(request.call)
-        run = self._run(context, file, request, proxies=proxies, frontend_attrs=frontend_attrs, question=question)
+        auth = self._auth_for(keywords)
+        run = self._run(context, file, request, auth, proxies=proxies, frontend_attrs=frontend_attrs, question=question)
         async with run as build:
             await _follow(build, on_event)
         where = os.fspath(context) if isinstance(context, str | os.PathLike) else ""
@@ -252,6 +259,7 @@ class Client:
         context: ContextLike,
         file: str | os.PathLike[str] | None,
         request: BuildRequest,
+        auth: Auth | None,
         *,
         proxies: Mapping[str, str] | None,
         frontend_attrs: Mapping[str, str] | None,
@@ -274,7 +282,7 @@ class Client:
                 info,
                 request,
                 inputs,
-                auth=self._auth,
+                auth=auth,
                 proxies=added,
                 frontend_attrs=told,
                 question=question,
@@ -401,6 +409,10 @@ class Client:
 
         return History(self._entered_daemon())
 
+    def _auth_for(self, keywords: BuildKeywords) -> Auth | None:
+        """What answers for registries in one build."""
+        return make_auth(keywords["credentials"]) if "credentials" in keywords else self._auth
+
     def _entered_daemon(self) -> Daemon:
         if not self._entered:
             raise LocalProtocolError("the client works only inside its 'async with' block")
@@ -433,9 +445,15 @@ def connect(
             ``DOCKER_HOST``, the current docker context, then the default and rootless sockets.
         builder: a builder of ``docker buildx``, or its name, in place of an address; the first of its nodes is used.
         tls: the files for TLS at ``address``; by default what ``DOCKER_TLS_VERIFY`` and ``DOCKER_CERT_PATH`` say.
-        credentials: of registries that builds may use: ``{"ghcr.io": ("user", "token")}``, with a pair or
-            :class:`Credentials` for each; or a :class:`CredentialSource`, which looks for them, such as
-            ``DockerConfig()``, which knows what ``docker login`` has left.
+        credentials: of registries that builds may use: ``{"ghcr.io": ("user", "token")}``, with a pair,
+            :class:`Credentials` or a function for each; or a :class:`CredentialSource`, which looks for them, such as
+            ``DockerConfig()``, which knows what ``docker login`` has left; or one function for all hosts. A function,
+            with ``async def`` or not, takes the host as it stands in the URL (``registry-1.docker.io`` for Docker Hub)
+            and returns :class:`Credentials`, a pair, or ``None`` for none. It is called whenever the daemon asks, which
+            is several times for one image, unless its answer holds until ``expires_at``; once at a time for one host,
+            and for 50 seconds at most. Whoever controls the daemon can ask for any host: a function for all hosts must
+            compare it exactly, and give each only what is meant for it. A build may have other credentials:
+            ``build(credentials=...)``. By default there are none, and only public images can be had.
         services: gRPC services of your own, such as a :class:`Service`, that every build offers.
         interceptors: coroutine functions around every call that the daemon makes during builds, see
             :class:`Interceptor`, the outermost first.
@@ -459,11 +477,14 @@ def _request(method: str, keywords: BuildKeywords, *, call: str | Call | None = 
         InputError: one of them cannot be.
     """
     known = [name for name in BuildRequest.of.__kwdefaults__ or () if name != "call"]  # which is an argument of its own
+    known.append("credentials")
     for name in keywords:
         if name not in known:
             meant = did_you_mean(name, [*known, "file", "on_event", "proxies", "frontend_attrs"])
             raise TypeError(f"Client.{method}() got an unexpected keyword argument {name!r}{meant}")
-    return BuildRequest.of(call=call, **keywords)
+    # Credentials are no part of what the daemon is asked for.
+    asked = cast("RequestKeywords", {name: value for name, value in keywords.items() if name != "credentials"})
+    return BuildRequest.of(call=call, **asked)
 
 
 def _check_inputs(context: object, file: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from buildkit_session.errors import InputError
@@ -11,10 +12,14 @@ from buildkit_session.wording import a_type
 
 if TYPE_CHECKING:
     from buildkit_session.services.auth import Auth
+    from buildkit_session.services.called_credentials import CredentialFunction
     from buildkit_session.services.credentials import Credentials, CredentialSource
+    from buildkit_session.services.docker_config import DockerConfig
     from buildkit_session.services.tokens import Tokens
 
-    CredentialsLike: TypeAlias = Mapping[str, tuple[str, str] | Credentials] | CredentialSource
+    CredentialsLike: TypeAlias = (
+        Mapping[str, tuple[str, str] | Credentials | CredentialFunction] | CredentialFunction | CredentialSource
+    )
 
 __all__ = ["CredentialsLike", "make_auth"]
 
@@ -22,10 +27,14 @@ _WANTED: Final = "credentials must be a mapping such as {'ghcr.io': ('user', 'to
 
 
 def make_auth(credentials: CredentialsLike | None) -> Auth | None:
-    """Make what answers for registries: once for a client, as it keeps the secrets by which daemons know it again.
+    """Make what answers for registries.
+
+    Each has secrets of its own by which daemons know it again, so tokens are shared by the builds that share it, and by
+    no others: one is made for a client, and one for each build with credentials of its own.
 
     Args:
-        credentials: by registry, or something that looks for them.
+        credentials: by registry, or something that looks for them; ``None`` for nothing that answers, so that a daemon
+            does without credentials.
 
     Raises:
         InputError: they are neither.
@@ -34,24 +43,27 @@ def make_auth(credentials: CredentialsLike | None) -> Auth | None:
         return None
     # Here, not above: few programs have any.
     from buildkit_session.services.auth import Auth  # noqa: PLC0415
-    from buildkit_session.services.credentials import StaticCredentials  # noqa: PLC0415
+    from buildkit_session.services.credentials import HostCredentials  # noqa: PLC0415
     from buildkit_session.services.docker_config import DockerConfig  # noqa: PLC0415
 
     if isinstance(credentials, DockerConfig):
-        return Auth(credentials, tokens=_docker_tokens)
+        return Auth(credentials, tokens=partial(_docker_tokens, credentials))
     if not isinstance(credentials, Mapping):
         return Auth(_source(credentials), tokens=_own_tokens)
-    known = {_host(host): _credentials(given) for host, given in credentials.items()}
-    return Auth(StaticCredentials(known), tokens=_own_tokens)
+    sources = {_host(host): _source_for(host, given) for host, given in credentials.items()}
+    return Auth(HostCredentials(sources), tokens=_own_tokens)
 
 
 def _source(given: Any) -> CredentialSource:
     if isinstance(given, type):
         raise InputError(f"credentials must be an object, not the class {given.__name__}; write {given.__name__}()")
-    if isinstance(given, str | bytes) or not callable(getattr(given, "find", None)):  # texts have one of their own
-        raise InputError(f"{_WANTED}, or have a method find(), not be {a_type(given)}")
-    source: CredentialSource = given
-    return source
+    if not isinstance(given, str | bytes):  # which have a method of that name
+        if callable(getattr(given, "find", None)):
+            source: CredentialSource = given
+            return source
+        if callable(given):
+            return _called(given)
+    raise InputError(f"{_WANTED}, a function that takes a host, or have a method find(), not be {a_type(given)}")
 
 
 def _host(name: object) -> str:
@@ -62,26 +74,35 @@ def _host(name: object) -> str:
     return name
 
 
-def _credentials(given: object) -> Credentials:
-    from buildkit_session.services.credentials import Credentials  # noqa: PLC0415 - as above
+def _source_for(host: str, given: Any) -> CredentialSource:
+    """The source for one registry."""
+    from buildkit_session.services.credentials import Credentials, StaticCredentials  # noqa: PLC0415 - as above
 
     match given:
         case Credentials():
-            return given
+            return StaticCredentials({host: given})
         case (str(username), str(password)):
-            return Credentials(username, password)
+            return StaticCredentials({host: Credentials(username, password)})
+        case _ if callable(given) and not isinstance(given, type):
+            return _called(given)
     raise InputError(_WANTED)
 
 
-def _docker_tokens() -> Tokens | None:
+def _called(function: CredentialFunction) -> CredentialSource:
+    from buildkit_session.services.called_credentials import CalledCredentials  # noqa: PLC0415 - as above
+
+    return CalledCredentials(function)
+
+
+def _docker_tokens(config: DockerConfig) -> Tokens | None:
     from buildkit_session.engine.web import AiohttpWeb  # noqa: PLC0415 - as above
     from buildkit_session.services.tokens import Tokens  # noqa: PLC0415
 
-    return Tokens.of_environment(os.environ, AiohttpWeb())
+    return Tokens.of_environment(config.environ, AiohttpWeb())
 
 
-def _own_tokens() -> Tokens:
+def _own_tokens() -> Tokens | None:
     from buildkit_session.engine.web import AiohttpWeb  # noqa: PLC0415 - as above
-    from buildkit_session.services.tokens import Tokens  # noqa: PLC0415
+    from buildkit_session.services.tokens import Tokens, are_disabled  # noqa: PLC0415
 
-    return Tokens.of_one_client(AiohttpWeb())
+    return None if are_disabled(os.environ) else Tokens.of_one_client(AiohttpWeb())

@@ -22,7 +22,9 @@ from buildkit_session.testing import (
     DaemonUnavailable,
     ReferenceClient,
     Registry,
+    Sshd,
     Store,
+    TokenServer,
     Unavailable,
     Wanted,
     busybox,
@@ -33,6 +35,8 @@ from buildkit_session.testing import (
     start_buildkitd,
     start_daemon,
     start_registry,
+    start_sshd,
+    start_token_server,
 )
 
 if TYPE_CHECKING:
@@ -51,7 +55,7 @@ _HOST = "docker-host"
 _NAMES = [_HOST] if os.environ.get("DOCKER_HOST") else ["docker-20.10", "docker-newest"]
 _NEED_A_DAEMON = {
     *("buildkitd", "builder_container", "c8d_daemon", "daemon", "daemons", "forwarded", "native_daemon"),
-    *("private_daemons", "reference", "registry", "private_registry"),
+    *("private_daemons", "reference", "registry", "private_registry", "token_registry"),
 }
 
 
@@ -219,6 +223,21 @@ def private_registry() -> Iterator[Registry]:
     """A registry on loopback that wants a user and a password."""
     with ExitStack() as stack:
         yield _have(lambda: stack.enter_context(start_registry(authenticated=True)))
+
+
+@pytest.fixture
+def sshd() -> Iterator[Sshd]:
+    """An ssh server on loopback of the test's own."""
+    with ExitStack() as stack:
+        yield _have(lambda: stack.enter_context(start_sshd()))
+
+
+@pytest.fixture(scope="session")
+def token_registry() -> Iterator[tuple[Registry, TokenServer]]:
+    """A registry on loopback that wants tokens, and the server that has them; accounts are for tests to make."""
+    with ExitStack() as stack:
+        server = _have(lambda: stack.enter_context(start_token_server({})))
+        yield _have(lambda: stack.enter_context(start_registry(tokens=server))), server
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import buildkit_session as bk
 from buildkit_session.registry_auth import make_auth
 from buildkit_session.services.credentials import HUB
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize(
@@ -54,3 +58,39 @@ async def test_a_registry_may_be_named_by_its_url() -> None:
     auth = make_auth({"https://ghcr.io/v2": ("user", "token")})
     assert auth is not None
     assert await auth.find("ghcr.io") == bk.Credentials("user", "token")
+
+
+@pytest.mark.anyio
+async def test_logins_of_two_directories_share_no_keys(tmp_path: Path) -> None:
+    """Each has the seeds of its own docker directory, whichever the program's own is."""
+    keys = []
+    for name in ("a", "b", "a"):
+        directory = tmp_path / name
+        directory.mkdir(exist_ok=True)
+        (directory / "config.json").write_text('{"auths": {"reg.example": {"username": "alice", "password": "x"}}}')
+        auth = make_auth(bk.DockerConfig({"DOCKER_CONFIG": str(directory), "PATH": ""}))
+        assert auth is not None
+        found = await auth.find("reg.example")
+        keys.append(auth.tokens("reg.example").public_key("reg.example", b"\1" * 32, found))
+        assert (directory / ".token_seed").exists()
+    assert keys[0] == keys[2] != keys[1]
+
+
+def test_the_environment_leaves_tokens_to_the_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AU-17: whoever the credentials come from."""
+    monkeypatch.setenv("BUILDKIT_NO_CLIENT_TOKEN", "true")
+    for given in ({"a": ("user", "token")}, bk.DockerConfig({"HOME": "/", "BUILDKIT_NO_CLIENT_TOKEN": "1"})):
+        auth = make_auth(given)
+        assert auth is not None
+        with pytest.raises(bk.RpcError, match="client side tokens disabled"):
+            auth.tokens("a")
+
+
+def test_a_builds_own_credentials_are_checked_before_anything_is_sent() -> None:
+    with pytest.raises(bk.InputError, match="must be a mapping"):
+        asyncio.run(bk.connect("unix:///nowhere").build(".", credentials=5))  # type: ignore[arg-type]
+
+
+def test_a_misspelt_argument_is_told() -> None:
+    with pytest.raises(TypeError, match=r"did you mean credentials\?"):
+        asyncio.run(bk.connect("unix:///nowhere").build(".", credential={}))  # type: ignore[call-arg]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from buildkit_session.cli.flags import CommandLine
     from buildkit_session.output import Output
-    from buildkit_session.request.keywords import BuildKeywords
+    from buildkit_session.request.keywords import RequestKeywords
 
 __all__ = ["FLAGS", "USAGE", "BuildOptions", "read_options", "run"]
 
@@ -55,7 +55,7 @@ class BuildOptions:
     address: str | None
     builder: str | None
     file: str | None
-    keywords: BuildKeywords
+    keywords: RequestKeywords
     outputs: Sequence[Output]
     call: str
     iidfile: Path | None
@@ -148,7 +148,7 @@ def read_options(line: CommandLine, environ: Mapping[str, str]) -> BuildOptions:
     )
 
 
-def _read_keywords(line: CommandLine, environ: Mapping[str, str], outputs: Sequence[Output]) -> BuildKeywords:
+def _read_keywords(line: CommandLine, environ: Mapping[str, str], outputs: Sequence[Output]) -> RequestKeywords:
     platform = environ.get("DOCKER_DEFAULT_PLATFORM", "")
     return {
         "tags": line.all("tag"),

@@ -8,16 +8,19 @@ Source: golang/net:http/httpproxy/proxy.go.
 
 from __future__ import annotations
 
+import errno
+import socket
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from buildkit_session.services.token_fetch import Reply, is_loopback
+from buildkit_session.services.token_fetch import Reply, is_link_local, is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import aiohttp
+    from aiohttp.abc import AbstractResolver, ResolveResult
 
 __all__ = ["AiohttpWeb"]
 
@@ -35,7 +38,10 @@ class AiohttpWeb:
         try:
             async with (
                 aiohttp.ClientSession(
-                    timeout=aiohttp.ClientTimeout(total=None), cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+                    connector=aiohttp.TCPConnector(resolver=_resolver()),
+                    timeout=aiohttp.ClientTimeout(total=None),
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    trust_env=False,
                 ) as session,
                 session.request(
                     method,
@@ -52,6 +58,22 @@ class AiohttpWeb:
             # Its text may show the request; what the system says of a failed connection does not.
             reason = getattr(error, "strerror", None) or type(error).__name__
             raise ConnectionError(0, f"cannot talk to {urlsplit(url).hostname}: {reason}") from error
+
+
+def _resolver() -> AbstractResolver:
+    """Looks names up; what leads to a link-local address leads nowhere, such as the name ``2852039166``."""
+    import aiohttp  # noqa: PLC0415 - as above
+
+    class Resolver(aiohttp.ThreadedResolver):
+        async def resolve(
+            self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+        ) -> list[ResolveResult]:
+            found = [entry for entry in await super().resolve(host, port, family) if not is_link_local(entry["host"])]
+            if not found:
+                raise OSError(errno.EADDRNOTAVAIL, "it has link-local addresses only")
+            return found
+
+    return Resolver()
 
 
 def _proxy(url: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from traceback import format_exception
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import anyio
@@ -109,7 +110,9 @@ class Server:
     def _report(self, path: str, raised: Exception) -> Exception:
         """Tell of an error; returns what went wrong first."""
         error = _cause(raised)
-        log.debug("! %s", path, exc_info=raised)
+        if log.isEnabledFor(logging.DEBUG):
+            # Without what it came from: a text of the caller's own code may hold a secret.
+            log.debug("! %s\n%s", path, "".join(format_exception(raised, chain=False)).rstrip())
         if self._on_error is not None:
             self._on_error(path, error)
         return error

@@ -8,12 +8,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from buildkit_session.grpc.interception import Interceptor
+    from buildkit_session.registry_auth import CredentialsLike
     from buildkit_session.request.build_request import (
         Agents,
         Attestation,
         Attests,
         Caches,
         Contexts,
+        Exporters,
         Hosts,
         Limits,
         Outputs,
@@ -23,10 +25,45 @@ if TYPE_CHECKING:
     )
     from buildkit_session.services import Service
 
-__all__ = ["BuildKeywords"]
+__all__ = ["BuildKeywords", "RequestKeywords"]
 
 
-class BuildKeywords(TypedDict, total=False):
+class RequestKeywords(TypedDict, total=False):
+    """Those that say what the daemon is asked for; :class:`BuildKeywords` explains them."""
+
+    tags: Texts
+    target: str | None
+    build_args: Mapping[str, str | None] | None
+    build_contexts: Contexts | None
+    labels: Mapping[str, str] | None
+    annotations: Texts | Mapping[str, str] | None
+    attests: Attests | None
+    sbom: Attestation
+    provenance: Attestation
+    add_hosts: Hosts | None
+    allow: Texts
+    cache_from: Caches
+    cache_to: Caches
+    cgroup_parent: str | None
+    network: str | None
+    no_cache: bool
+    no_cache_filter: Texts
+    platforms: Texts
+    pull: bool
+    push: bool
+    load: bool
+    shm_size: str | int | None
+    source_policy: Policies
+    ulimits: Limits | None
+    outputs: Outputs
+    session_exporter: Exporters
+    secrets: Secrets | None
+    ssh: Agents
+    services: Sequence[Service]
+    interceptors: Sequence[Interceptor]
+
+
+class BuildKeywords(RequestKeywords, total=False):
     """The keyword arguments of :meth:`Client.build`, ``start``, ``call`` and ``check``.
 
     All are optional, and mean what the flag of the same name means to ``docker buildx build``. What may be several is a
@@ -56,43 +93,21 @@ class BuildKeywords(TypedDict, total=False):
         push: send the image to its registry.
         load: load the image into the Engine.
         shm_size: of ``/dev/shm``: bytes, or ``64m``.
-        source_policy: rules about the sources of the build: a mapping, or the path of a file in JSON.
+        source_policy: rules about the sources of the build: a mapping, or the path of a file in JSON; or an
+            asynchronous function that decides about each source: see :mod:`buildkit_session.policy`.
         ulimits: ``{"nofile": (1024, 2048)}``.
         outputs: where the result goes: values of :mod:`buildkit_session.output` or texts as for ``--output``. An Engine
             keeps an image by default, a buildkitd nothing but its cache.
+        session_exporter: chooses further outputs when the result is there: an asynchronous function, or a
+            :class:`.SessionExporter`. With it there is no default.
         secrets: ``{"id": secret}`` with values of :mod:`buildkit_session.secret`, or ``["id=x,env=Y"]``.
         ssh: agents and keys by id: ``["default"]``, or ``{"id": agent}`` with values of :mod:`buildkit_session.ssh`.
         services: gRPC services of your own that the daemon may call, such as a :class:`Service`; see docs/services.md.
         interceptors: coroutine functions around every call of the daemon, see :class:`Interceptor`; those of the client
             are outside of these.
+        credentials: of registries, as for :func:`buildkit_session.connect`, and in place of what was given there: for a
+            host that is missing here nothing is taken from there. ``None`` and ``{}`` mean none. Builds with
+            credentials of their own share no tokens, and no answers of functions, with any other build.
     """
 
-    tags: Texts
-    target: str | None
-    build_args: Mapping[str, str | None] | None
-    build_contexts: Contexts | None
-    labels: Mapping[str, str] | None
-    annotations: Texts | Mapping[str, str] | None
-    attests: Attests | None
-    sbom: Attestation
-    provenance: Attestation
-    add_hosts: Hosts | None
-    allow: Texts
-    cache_from: Caches
-    cache_to: Caches
-    cgroup_parent: str | None
-    network: str | None
-    no_cache: bool
-    no_cache_filter: Texts
-    platforms: Texts
-    pull: bool
-    push: bool
-    load: bool
-    shm_size: str | int | None
-    source_policy: Policies
-    ulimits: Limits | None
-    outputs: Outputs
-    secrets: Secrets | None
-    ssh: Agents
-    services: Sequence[Service]
-    interceptors: Sequence[Interceptor]
+    credentials: CredentialsLike | None

@@ -15,10 +15,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from buildkit_session.errors import InputError, RpcError, SessionError
+import anyio
+
+from buildkit_session.errors import CallbackError, InputError, RpcError, SessionError
 from buildkit_session.grpc.router import of_request
 from buildkit_session.grpc.status import Status
-from buildkit_session.services.credentials import Credentials, CredentialSource, registry_host
+from buildkit_session.services.credentials import Credentials, CredentialSource, is_host, registry_host
 from buildkit_session.services.deferred import Deferred
 
 if TYPE_CHECKING:
@@ -36,15 +38,19 @@ METHODS: Final = tuple(
 )
 """What a daemon may call."""
 
+PATIENCE: Final = 50.0
+"""Seconds that a source may take: newer daemons wait for 60, older ones for ever."""
+
 
 class Auth:
     """Answers for the hosts that a source knows.
 
     Args:
-        source: is asked each time.
+        source: is asked each time, for hosts that can be in a URL; it gets the host as it is.
         tokens: fetches tokens on this side, or makes what does so when a daemon first asks: few builds need one.
             Without it the daemon is given the credentials to do so.
         hosts: the only ones that are answered for, as :func:`registry_host` takes them; ``None`` for all.
+        patience: seconds that the source may take.
     """
 
     def __init__(
@@ -53,10 +59,12 @@ class Auth:
         *,
         tokens: Tokens | Callable[[], Tokens | None] | None = None,
         hosts: Collection[str] | None = None,
+        patience: float = PATIENCE,
     ) -> None:
         self._source = source
         self._fetching = tokens
         self._hosts = None if hosts is None else frozenset(map(registry_host, hosts))
+        self._patience = patience
 
     def routes(self) -> Iterable[Route]:
         """See :class:`~buildkit_session.services.Service`."""
@@ -86,12 +94,14 @@ class Auth:
         """See :class:`CredentialSource`; nothing for hosts that are not answered for.
 
         Raises:
-            SessionError: the source failed.
+            SessionError: the source failed, or took too long.
         """
-        if not self._is_served(host):
+        if not self._is_served(host) or not is_host(host):
             return None
         try:
-            return await self._source.find(host)
+            with anyio.move_on_after(self._patience):
+                return await self._source.find(host)
+            raise CallbackError(f"the credentials for {host} were not found within {self._patience:g} s")
         except SessionError:
             raise
         except Exception as error:  # a caller's source may raise anything

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypeVar
 
+import anyio
 from anyio import to_thread
 
+from buildkit_session.errors import InputError
 from buildkit_session.grpc.router import Route, messages, unary
 from buildkit_session.messages.moby.filesync.v1 import (
     CredentialsRequest,
@@ -25,11 +27,18 @@ from buildkit_session.messages.moby.filesync.v1 import (
 from buildkit_session.services.token_fetch import CLIENT_ID, TokenRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from buildkit_session.services.auth import Auth
 
 __all__ = ["AuthCalls"]
+
+PATIENCE: Final = 55.0
+"""Seconds for all that one call takes: to find credentials and to fetch a token may each take nearly as long as newer
+daemons wait, which is 60."""
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
 
 log = logging.getLogger("buildkit_session.services")
 
@@ -39,19 +48,20 @@ class AuthCalls:
 
     def __init__(self, auth: Auth) -> None:
         self._auth = auth
+        self._threads = anyio.CapacityLimiter(1)  # keys are computed in Python: more would only slow down the loop
 
     def routes(self) -> Iterable[Route]:
         """See :class:`~buildkit_session.services.Service`."""
         service = "/moby.filesync.v1.Auth"
         authorities = messages(GetTokenAuthorityRequest, GetTokenAuthorityResponse)
         proofs = messages(VerifyTokenAuthorityRequest, VerifyTokenAuthorityResponse)
+        secrets = messages(CredentialsRequest, CredentialsResponse)
+        tokens = messages(FetchTokenRequest, FetchTokenResponse)
         return (
-            Route(
-                f"{service}/Credentials", unary(self._credentials), messages(CredentialsRequest, CredentialsResponse)
-            ),
-            Route(f"{service}/FetchToken", unary(self._fetch_token), messages(FetchTokenRequest, FetchTokenResponse)),
-            Route(f"{service}/GetTokenAuthority", unary(self._get_token_authority), authorities),
-            Route(f"{service}/VerifyTokenAuthority", unary(self._verify_token_authority), proofs),
+            Route(f"{service}/Credentials", unary(_bounded(self._credentials)), secrets),
+            Route(f"{service}/FetchToken", unary(_bounded(self._fetch_token)), tokens),
+            Route(f"{service}/GetTokenAuthority", unary(_bounded(self._get_token_authority)), authorities),
+            Route(f"{service}/VerifyTokenAuthority", unary(_bounded(self._verify_token_authority)), proofs),
         )
 
     async def _credentials(self, request: CredentialsRequest) -> CredentialsResponse:
@@ -73,18 +83,22 @@ class AuthCalls:
         return FetchTokenResponse(token=token.text, expires_in=token.life)
 
     async def _get_token_authority(self, request: GetTokenAuthorityRequest) -> GetTokenAuthorityResponse:
-        authority = self._auth.tokens(request.host).authority
-        secret = await self._has_secret(request.host)
-        key = await to_thread.run_sync(partial(authority.public_key, request.host, request.salt, secret=secret))
-        return GetTokenAuthorityResponse(public_key=key)
+        tokens = self._auth.tokens(request.host)
+        found = await self._auth.find(request.host)
+        make_key = partial(tokens.public_key, request.host, request.salt, found)
+        return GetTokenAuthorityResponse(public_key=await to_thread.run_sync(make_key, limiter=self._threads))
 
     async def _verify_token_authority(self, request: VerifyTokenAuthorityRequest) -> VerifyTokenAuthorityResponse:
-        authority = self._auth.tokens(request.host).authority
-        secret = await self._has_secret(request.host)
-        sign = partial(authority.signed, request.host, request.salt, request.payload, secret=secret)
-        return VerifyTokenAuthorityResponse(signed=await to_thread.run_sync(sign))
+        tokens = self._auth.tokens(request.host)
+        found = await self._auth.find(request.host)
+        sign = partial(tokens.signed, request.host, request.salt, request.payload, found)
+        return VerifyTokenAuthorityResponse(signed=await to_thread.run_sync(sign, limiter=self._threads))
 
-    async def _has_secret(self, host: str) -> bool:
-        # A ready token counts as well: it must not be shared with those who have nothing.
-        found = await self._auth.find(host)
-        return found is not None and found.any
+
+def _bounded(handle: Callable[[_Request], Awaitable[_Response]]) -> Callable[[_Request], Awaitable[_Response]]:
+    async def bounded(request: _Request) -> _Response:
+        with anyio.move_on_after(PATIENCE):
+            return await handle(request)
+        raise InputError(f"what a registry wants was not there within {PATIENCE:g} s")
+
+    return bounded

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ask_helper", "find_helper"]
 
-PATIENCE: Final = 50.0
-"""Seconds that a helper may take: it may ask its user, and newer daemons wait for 60."""
+PATIENCE: Final = 45.0
+"""Seconds that a helper may take: it may ask its user, and a source of credentials is waited for 50."""
 
 MAX_OUTPUT: Final = 256 * 1024
 """Bytes that a helper may print; a token has a few thousand."""
@@ -86,7 +86,7 @@ async def ask_helper(
 def _credentials(printed: bytes, complaint: str) -> Credentials | None:
     try:
         answer = json.loads(printed)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(complaint) from None  # the decoder's own error holds all of it
     if not isinstance(answer, dict):
         raise InputError(complaint)
@@ -96,4 +96,7 @@ def _credentials(printed: bytes, complaint: str) -> Credentials | None:
         raise InputError(complaint)
     if not secret:
         return None
-    return Credentials(identity_token=secret) if username == _TOKEN else Credentials(username, secret)
+    try:
+        return Credentials(identity_token=secret) if username == _TOKEN else Credentials(username, secret)
+    except InputError:
+        raise InputError(complaint) from None

@@ -42,6 +42,10 @@ Source: docker/buildx via moby/buildkit:session/auth/authprovider/authconfig.go.
 """
 
 
+MAX_REMEMBERED: Final = 1000
+"""Answers of helpers that are kept: a daemon may ask about any number of hosts."""
+
+
 class DockerConfig:
     """A :class:`~buildkit_session.services.credentials.CredentialSource` that knows what the docker CLI knows.
 
@@ -57,6 +61,11 @@ class DockerConfig:
 
     def __repr__(self) -> str:
         return f"<DockerConfig {self._file}>"
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """The environment that it looks at."""
+        return self._environ
 
     @property
     def _file(self) -> Path:
@@ -111,6 +120,8 @@ class DockerConfig:
             if end <= time.monotonic():
                 found = await ask_helper(helper, key, self._environ)
                 self._answers[helper, key] = time.monotonic() + REMEMBERED, found
+                if len(self._answers) > MAX_REMEMBERED:
+                    del self._answers[next(iter(self._answers))]
             return found
 
 
@@ -134,7 +145,10 @@ def _credentials(auths: Settings, key: str) -> Credentials | None:
     username, password = entry.text("username"), entry.text("password")
     if auth := entry.text("auth"):
         username, password = _decoded(auth, source)
-    found = Credentials(username, password, entry.text("identitytoken"), entry.text("registrytoken"))
+    try:
+        found = Credentials(username, password, entry.text("identitytoken"), entry.text("registrytoken"))
+    except InputError as error:
+        raise InputError(f"the entry of {source} cannot be used: {error}") from None
     return found if found != Credentials(username) else None
 
 

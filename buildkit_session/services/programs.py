@@ -39,7 +39,11 @@ async def run_program(
     Raises:
         OSError: it cannot be run.
     """
-    process = await anyio.open_process(command, stderr=subprocess.DEVNULL, env=dict(environ), start_new_session=True)
+    # A start that is cancelled would end the program, but not what that has started meanwhile.
+    with anyio.CancelScope(shield=True):
+        process = await anyio.open_process(
+            command, stderr=subprocess.DEVNULL, env=dict(environ), start_new_session=True
+        )
     try:
         printed = await _converse(process, data, max_output)
         return (0, printed) if len(printed) > max_output else (await process.wait(), printed)

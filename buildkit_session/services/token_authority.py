@@ -38,23 +38,24 @@ class TokenAuthority:
     def __init__(self, seeds: SeedSource) -> None:
         self._seeds = seeds
 
-    def public_key(self, host: str, salt: bytes, *, secret: bool) -> bytes:
+    def public_key(self, host: str, salt: bytes, *, secret: bool, account: bytes = b"") -> bytes:
         """The public key for a registry.
 
         Args:
             host: of the registry.
             salt: of the daemon.
             secret: whether this client has credentials of any kind there.
+            account: tells these credentials from others for the same registry; empty where all of them share a key.
         """
-        return public_key(self._private_key(host, salt, secret=secret))
+        return public_key(self._private_key(host, salt, secret=secret, account=account))
 
-    def signed(self, host: str, salt: bytes, payload: bytes, *, secret: bool) -> bytes:
+    def signed(self, host: str, salt: bytes, payload: bytes, *, secret: bool, account: bytes = b"") -> bytes:
         """The signature of ``payload``, and the payload behind it."""
         if len(payload) != PAYLOAD:
             raise RpcError(Status.INVALID_ARGUMENT, f"a payload has {PAYLOAD} bytes")
-        return sign(self._private_key(host, salt, secret=secret), payload) + payload
+        return sign(self._private_key(host, salt, secret=secret, account=account), payload) + payload
 
-    def _private_key(self, host: str, salt: bytes, *, secret: bool) -> bytes:
+    def _private_key(self, host: str, salt: bytes, *, secret: bool, account: bytes) -> bytes:
         if not 0 < len(salt) <= MAX_SALT:
             raise RpcError(Status.INVALID_ARGUMENT, f"a salt has 1 to {MAX_SALT} bytes")
-        return hmac.digest(salt, self._seeds.get(host) if secret else b"", hashlib.sha256)
+        return hmac.digest(salt, self._seeds.get(host) + account if secret else b"", hashlib.sha256)

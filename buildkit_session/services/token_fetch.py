@@ -2,6 +2,7 @@
 
 What a registry names as its token server comes from the network by way of the daemon. So a password goes over TLS only,
 unless the registry is on this machine or said to be insecure; it follows no redirect; and what comes back is bounded.
+Which server of https it is cannot be known here: a daemon that lies about it has the password sent elsewhere.
 
 Source: moby/buildkit:session/auth/authprovider/authprovider.go (FetchToken); containerd/containerd:
 core/remotes/docker/auth/fetch.go; distribution/distribution:docs/content/spec/auth/token.md, oauth.md.
@@ -28,7 +29,7 @@ from buildkit_session.services.credentials import Credentials, registry_host
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-__all__ = ["CLIENT_ID", "Reply", "Token", "TokenClient", "TokenRequest", "Web", "is_loopback"]
+__all__ = ["CLIENT_ID", "Reply", "Token", "TokenClient", "TokenRequest", "Web", "is_link_local", "is_loopback"]
 
 PATIENCE: Final = 50.0
 """Seconds for all requests of one token: newer daemons wait for 60."""
@@ -37,6 +38,9 @@ MAX_REPLY: Final = 256 * 1024
 """Bytes of an answer; a token has a few thousand."""
 
 MAX_REDIRECTS: Final = 5
+
+MAX_AT_ONCE: Final = 16
+"""Tokens that are fetched at once, each over a connection of its own: a daemon may ask for any number."""
 
 DEFAULT_LIFE: Final = 60
 """Seconds that a token lives whose server does not say."""
@@ -119,6 +123,7 @@ class TokenClient:
     def __init__(self, web: Web, *, insecure: Collection[str] = ()) -> None:
         self._web = web
         self._insecure = frozenset(map(registry_host, insecure))
+        self._free = anyio.Semaphore(MAX_AT_ONCE)
 
     async def fetch(self, request: TokenRequest, credentials: Credentials | None) -> Token:
         """Return a token.
@@ -128,14 +133,15 @@ class TokenClient:
         """
         found = credentials or Credentials()
         if found.registry_token:
-            return Token(found.registry_token)
+            return Token(found.registry_token, _life_of_ready(found))
         username, secret = found.pair
         prefix = f"failed to fetch {'oauth' if secret else 'anonymous'} token: "
         try:
             with anyio.fail_after(PATIENCE):
-                if secret:
-                    return await self._fetch_with(request, username, secret)
-                return await self._get(request, {})
+                async with self._free:
+                    if secret:
+                        return await self._fetch_with(request, username, secret)
+                    return await self._get(request, {})
         except _TokenError as error:
             raise RpcError(Status.UNKNOWN, f"{prefix}{error}") from None
         except TimeoutError:
@@ -180,7 +186,10 @@ class TokenClient:
         """Raise an error where a password must not go."""
         if _checked(request.realm).scheme == "https" or request.host in self._insecure or is_loopback(request.host):
             return
-        raise _TokenError(f"a password for {printable(request.host)} is sent over https only")
+        raise _TokenError(
+            f"a password for {printable(request.host)} is sent over https only; with BUILDKIT_NO_CLIENT_TOKEN=1 the "
+            "daemon gets it, and fetches the token itself"
+        )
 
 
 class _TokenError(Exception):
@@ -200,7 +209,7 @@ def _checked(url: str) -> SplitResult:
         raise _TokenError("the URL of the token server is malformed") from None
     if parts.scheme not in {"http", "https"} or not host or "@" in parts.netloc or not url.isprintable():
         raise _TokenError("the URL of the token server is not one of http or https")
-    if (address := _address(host)) is not None and address.is_link_local:
+    if is_link_local(host):
         # Where clouds hand out credentials of the machine to whoever asks.
         raise _TokenError("the URL of the token server has a link-local address")
     return parts
@@ -214,6 +223,12 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address
+
+
+def is_link_local(address: str) -> bool:
+    """Whether a text is an address of this network segment alone."""
+    found = _address(address)
+    return found is not None and found.is_link_local
 
 
 def is_loopback(host: str) -> bool:
@@ -253,6 +268,13 @@ def _life(fields: Mapping[str, Any]) -> int:
     given = fields.get("expires_in")
     life = given if type(given) is int and given else DEFAULT_LIFE
     return min(max(life - _age(fields.get("issued_at")), SHORTEST_LIFE), LONGEST_LIFE)
+
+
+def _life_of_ready(found: Credentials) -> int:
+    """Seconds that a daemon may keep a token that was there before it asked."""
+    if found.expires_at is None:
+        return DEFAULT_LIFE
+    return min(max(int(found.expires_at.timestamp() - time.time()), SHORTEST_LIFE), DEFAULT_LIFE)
 
 
 def _age(issued: object) -> int:

@@ -14,6 +14,8 @@ import base64
 import binascii
 import errno
 import fcntl
+import hashlib
+import hmac
 import json
 import os
 import secrets
@@ -51,17 +53,20 @@ class SeedSource(Protocol):
 
 
 class FreshSeeds:
-    """A random value for each registry, kept in memory alone: whoever has others shares no token with this one."""
+    """A random value for each registry, kept in memory alone: whoever has others shares no token with this one.
+
+    All are made of one: a daemon may ask about any number of registries.
+    """
 
     def __init__(self) -> None:
-        self._known: dict[str, bytes] = {}
+        self._first = secrets.token_bytes(32)
 
     def __repr__(self) -> str:
         return "<FreshSeeds>"
 
     def get(self, host: str, /) -> bytes:
         """See :class:`SeedSource`."""
-        return self._known.setdefault(host, secrets.token_bytes(SIZE))
+        return hmac.digest(self._first, host.encode(), hashlib.sha256)[:SIZE]
 
 
 class TokenSeeds:

@@ -6,6 +6,8 @@ registry wants a token.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -18,9 +20,15 @@ from buildkit_session.truth import TRUE
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from buildkit_session.services.credentials import Credentials
     from buildkit_session.services.token_fetch import Web
 
-__all__ = ["Tokens"]
+__all__ = ["Tokens", "are_disabled"]
+
+
+def are_disabled(environ: Mapping[str, str]) -> bool:
+    """Whether the environment leaves it to daemons to fetch tokens, which takes passwords."""
+    return environ.get("BUILDKIT_NO_CLIENT_TOKEN") in TRUE
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +38,13 @@ class Tokens:
     Attributes:
         authority: has the keys.
         client: fetches the tokens.
+        by_account: who gives other credentials has another key, so that no token of an account that was used before is
+            used again. Docker's keys outlast a login as somebody else.
     """
 
     authority: TokenAuthority
     client: TokenClient
+    by_account: bool = False
 
     @classmethod
     def of_environment(cls, environ: Mapping[str, str], web: Web, *, insecure: Collection[str] = ()) -> Self | None:
@@ -44,7 +55,7 @@ class Tokens:
             web: sends the requests.
             insecure: as for :class:`~buildkit_session.services.token_fetch.TokenClient`.
         """
-        if environ.get("BUILDKIT_NO_CLIENT_TOKEN") in TRUE:
+        if are_disabled(environ):
             return None
         seeds = TokenSeeds(docker_directory(environ))
         return cls(TokenAuthority(seeds), TokenClient(web, insecure=insecure))
@@ -52,4 +63,23 @@ class Tokens:
     @classmethod
     def of_one_client(cls, web: Web) -> Self:
         """What credentials need that one program has given to one client: its tokens are nobody else's."""
-        return cls(TokenAuthority(FreshSeeds()), TokenClient(web))
+        return cls(TokenAuthority(FreshSeeds()), TokenClient(web), by_account=True)
+
+    def public_key(self, host: str, salt: bytes, found: Credentials | None) -> bytes:
+        """The key of who has these credentials at a registry; see :class:`TokenAuthority`."""
+        return self.authority.public_key(host, salt, secret=_has_secret(found), account=self._account(found))
+
+    def signed(self, host: str, salt: bytes, payload: bytes, found: Credentials | None) -> bytes:
+        """What proves that one has that key; see :class:`TokenAuthority`."""
+        return self.authority.signed(host, salt, payload, secret=_has_secret(found), account=self._account(found))
+
+    def _account(self, found: Credentials | None) -> bytes:
+        if found is None or not self.by_account:
+            return b""
+        fields = (found.username, found.password, found.identity_token, found.registry_token)
+        return hashlib.sha256(json.dumps(fields).encode()).digest()
+
+
+def _has_secret(found: Credentials | None) -> bool:
+    # A ready token counts as well: it must not be shared with those who have nothing.
+    return found is not None and found.any

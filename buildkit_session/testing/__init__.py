@@ -27,7 +27,7 @@ built      built from source by :func:`build_dockerd`, which speaks HTTP/2 on it
 With ``store="containerd"`` the newest keeps its images in containerd's store. :func:`start_buildkitd` starts BuildKit
 without Docker, built from source by :func:`build_buildkit` where there is a Go toolchain; :func:`forward` makes a
 stand-in for it of any Docker daemon; :func:`start_builder_container` runs it in a container. What builds talk to:
-:func:`start_registry`, :func:`start_sshd`.
+:func:`start_registry`, which may take its tokens from :func:`start_token_server`, and :func:`start_sshd`.
 
 Debian's packages come from the archive that the machine's own apt is set up for, checked against Debian's signing keys.
 They are not installed: they are unpacked below ``$BUILDKIT_SESSION_CACHE`` (default
@@ -57,6 +57,7 @@ from buildkit_session.testing.machine import busybox, install_packages
 from buildkit_session.testing.reference import ReferenceClient, reference_client
 from buildkit_session.testing.registry import Registry, find_registry, start_registry
 from buildkit_session.testing.sshd import Sshd, find_sshd, start_sshd
+from buildkit_session.testing.token_server import TokenGrant, TokenServer, start_token_server
 
 __all__ = [
     "Api",
@@ -72,6 +73,8 @@ __all__ = [
     "Registry",
     "Sshd",
     "Store",
+    "TokenGrant",
+    "TokenServer",
     "Unavailable",
     "Wanted",
     "build_buildkit",
@@ -91,4 +94,5 @@ __all__ = [
     "start_daemon",
     "start_registry",
     "start_sshd",
+    "start_token_server",
 ]

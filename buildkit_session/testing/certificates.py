@@ -11,7 +11,7 @@ from buildkit_session.testing.errors import Unavailable
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Certificates", "make_certificates"]
+__all__ = ["Certificates", "make_certificates", "openssl"]
 
 _DAYS = "2"
 _CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
@@ -49,7 +49,7 @@ def make_certificates(folder: Path) -> Certificates:
     Raises:
         Unavailable: there is no ``openssl``, or it failed.
     """
-    _openssl(
+    openssl(
         "req", "-x509", *_CURVE, "-days", _DAYS, "-subj", "/CN=test authority",
         *("-keyout", folder / "ca-key.pem", "-out", folder / "ca.pem"),
     )  # fmt: skip
@@ -69,8 +69,8 @@ def make_certificates(folder: Path) -> Certificates:
 def _signed(folder: Path, name: str, subject: str, extensions: str) -> None:
     request, settings = folder / f"{name}.csr", folder / f"{name}.ext"
     settings.write_text(extensions)
-    _openssl("req", *_CURVE, "-subj", f"/CN={subject}", "-keyout", folder / f"{name}-key.pem", "-out", request)
-    _openssl(
+    openssl("req", *_CURVE, "-subj", f"/CN={subject}", "-keyout", folder / f"{name}-key.pem", "-out", request)
+    openssl(
         "x509", "-req", "-days", _DAYS, "-in", request, "-extfile", settings, "-CAcreateserial",
         *("-CA", folder / "ca.pem", "-CAkey", folder / "ca-key.pem", "-out", folder / f"{name}.pem"),
     )  # fmt: skip
@@ -78,12 +78,18 @@ def _signed(folder: Path, name: str, subject: str, extensions: str) -> None:
     settings.unlink()
 
 
-def _openssl(*arguments: str | Path) -> None:
+def openssl(*arguments: str | Path, data: bytes = b"") -> bytes:
+    """Run ``openssl`` on ``data`` and return what it printed.
+
+    Raises:
+        Unavailable: there is none, or it failed.
+    """
     try:
-        subprocess.run(["openssl", *arguments], stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=True)
+        done = subprocess.run(["openssl", *arguments], input=data, capture_output=True, timeout=60, check=True)
     except subprocess.CalledProcessError as error:
         raise Unavailable(f"openssl {arguments[0]} failed: {error.stderr.decode(errors='replace')}") from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(
             f"openssl could not be run (on Debian and Ubuntu: apt-get install openssl): {error}"
         ) from error
+    return done.stdout

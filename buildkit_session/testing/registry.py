@@ -16,6 +16,8 @@ from buildkit_session.testing.isolated import free_port, state_folder
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from buildkit_session.testing.token_server import TokenServer
+
 __all__ = ["Registry", "find_registry", "start_registry"]
 
 _SUITE = "bookworm"
@@ -34,7 +36,8 @@ storage:
   delete: {{enabled: true}}
 http: {{addr: "{host}"}}
 """
-_AUTHENTICATION = "auth: {{htpasswd: {{realm: test, path: {home}/htpasswd}}}}\n"
+_BASIC = "auth: {{htpasswd: {{realm: test, path: {home}/htpasswd}}}}\n"
+_TOKENS = "auth: {{token: {{realm: {realm}, service: {service}, issuer: {issuer}, rootcertbundle: {certificate}}}}}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +70,12 @@ def find_registry() -> Path:
 
 
 @contextmanager
-def start_registry(*, authenticated: bool = False) -> Iterator[Registry]:
+def start_registry(*, authenticated: bool = False, tokens: TokenServer | None = None) -> Iterator[Registry]:
     """Start a registry, wait until it answers, and end it with the block; what was pushed goes with it.
 
     Args:
         authenticated: only one user, with a password, may push and pull.
+        tokens: who may push and pull is this server's to say.
 
     Raises:
         Unavailable: there is none here, or it did not start.
@@ -82,10 +86,17 @@ def start_registry(*, authenticated: bool = False) -> Iterator[Registry]:
         host = f"127.0.0.1:{port}"
         log = home / "log"
         settings = home / "config.yml"
-        settings.write_text((_SETTINGS + (_AUTHENTICATION if authenticated else "")).format(home=home, host=host))
+        access = _BASIC.format(home=home) if authenticated else _access(tokens) if tokens else ""
+        settings.write_text(_SETTINGS.format(home=home, host=host) + access)
         (home / "htpasswd").write_text(_HTPASSWD)
         with companion([program, "serve", settings], port, log):
             yield Registry(host, _USER if authenticated else "", _PASSWORD if authenticated else "", log)
+
+
+def _access(tokens: TokenServer) -> str:
+    return _TOKENS.format(
+        realm=tokens.realm, service=tokens.service, issuer=tokens.issuer, certificate=tokens.certificate
+    )
 
 
 def _program(folder: Path) -> Path:

@@ -81,7 +81,7 @@ async def test_a_broken_configuration(daemon: Daemon, context: Path, registry: R
 
 
 @pytest.fixture
-def token_registry() -> Iterator[TokenRegistry]:
+def scripted_registry() -> Iterator[TokenRegistry]:
     with running(TokenRegistry("hunter2")) as registry:
         yield registry
 
@@ -93,33 +93,33 @@ def tokens(home: Path) -> Tokens:
 
 
 async def test_a_token_is_fetched_on_this_side(
-    daemon: Daemon, tmp_path: Path, context: Path, token_registry: TokenRegistry
+    daemon: Daemon, tmp_path: Path, context: Path, scripted_registry: TokenRegistry
 ) -> None:
     """The daemon never sees the password: it has no connection to the token server."""
-    known = StaticCredentials({token_registry.host: Credentials("alice", "hunter2")})
-    await build_from(daemon, context, token_registry, known, tokens=tokens(tmp_path))
-    assert token_registry.asked[-1] == "Bearer the-token"
-    assert {form["username"] for form in token_registry.sent} == {"alice"}
-    assert all(form["client_id"] == "buildkit-client" for form in token_registry.sent)
+    known = StaticCredentials({scripted_registry.host: Credentials("alice", "hunter2")})
+    await build_from(daemon, context, scripted_registry, known, tokens=tokens(tmp_path))
+    assert scripted_registry.asked[-1] == "Bearer the-token"
+    assert {form["username"] for form in scripted_registry.sent} == {"alice"}
+    assert all(form["client_id"] == "buildkit-client" for form in scripted_registry.sent)
 
 
 async def test_a_daemon_shares_a_token_with_who_has_the_key(
-    daemon: Daemon, tmp_path: Path, context: Path, token_registry: TokenRegistry
+    daemon: Daemon, tmp_path: Path, context: Path, scripted_registry: TokenRegistry
 ) -> None:
     """The next session of the same user proves itself, and no token is fetched again."""
-    known = StaticCredentials({token_registry.host: Credentials("alice", "hunter2")})
-    await build_from(daemon, context, token_registry, known, tokens=tokens(tmp_path))
-    fetched = len(token_registry.sent)
-    await build_from(daemon, context, token_registry, known, tokens=tokens(tmp_path))
-    assert len(token_registry.sent) == fetched
-    await build_from(daemon, context, token_registry, known, tokens=tokens(tmp_path / "another"))
-    assert len(token_registry.sent) > fetched
+    known = StaticCredentials({scripted_registry.host: Credentials("alice", "hunter2")})
+    await build_from(daemon, context, scripted_registry, known, tokens=tokens(tmp_path))
+    fetched = len(scripted_registry.sent)
+    await build_from(daemon, context, scripted_registry, known, tokens=tokens(tmp_path))
+    assert len(scripted_registry.sent) == fetched
+    await build_from(daemon, context, scripted_registry, known, tokens=tokens(tmp_path / "another"))
+    assert len(scripted_registry.sent) > fetched
 
 
 async def test_the_token_servers_refusal_is_shown(
-    daemon: Daemon, tmp_path: Path, context: Path, token_registry: TokenRegistry
+    daemon: Daemon, tmp_path: Path, context: Path, scripted_registry: TokenRegistry
 ) -> None:
-    known = StaticCredentials({token_registry.host: Credentials("alice", "wrong-secret")})
+    known = StaticCredentials({scripted_registry.host: Credentials("alice", "wrong-secret")})
     with pytest.raises(BuildError, match=r"failed to fetch oauth token: .*DENIED: wrong password") as caught:
-        await build_from(daemon, context, token_registry, known, tokens=tokens(tmp_path))
+        await build_from(daemon, context, scripted_registry, known, tokens=tokens(tmp_path))
     assert "wrong-secret" not in str(caught.value)

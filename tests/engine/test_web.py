@@ -71,6 +71,13 @@ async def test_a_server_that_is_not_there() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["2852039166", "0xa9fea9fe", "169.16689662"])
+async def test_names_that_lead_to_a_link_local_address(name: str) -> None:
+    """The system's resolver takes them for 169.254.169.254; aiohttp itself takes none that has digits alone."""
+    with pytest.raises(ConnectionError, match=r"it has link-local addresses only|InvalidUrlClientError"):
+        await AiohttpWeb().send("GET", f"http://{name}/latest/meta-data", {}, None, max_body=10)
+
+
 async def test_a_silent_server_can_be_left() -> None:
     async def handle(_reader: StreamReader, writer: StreamWriter) -> None:
         await left.wait()

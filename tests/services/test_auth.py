@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
+import anyio
 import pytest
 from calls import ScriptedCall, serve
 
@@ -16,6 +18,7 @@ from buildkit_session.messages.moby.filesync.v1 import (
     GetTokenAuthorityRequest,
     VerifyTokenAuthorityRequest,
 )
+from buildkit_session.services import auth_calls
 from buildkit_session.services.auth import Auth
 from buildkit_session.services.credentials import Credentials, StaticCredentials, registry_host
 from buildkit_session.services.token_authority import TokenAuthority
@@ -110,6 +113,7 @@ async def test_nothing_secret_is_shown(caplog: pytest.LogCaptureFixture) -> None
 
 
 SALT, PAYLOAD = b"\1" * 32, b"\2" * 32
+ANONYMOUS_KEY = "4a134baf59c70e1a8295638371dbf9f4f365b8a78303f5e87be5c1eaad37588c"
 
 
 class Web:
@@ -176,6 +180,44 @@ async def test_without_tokens_the_daemon_asks_for_credentials(tmp_path: Path, me
             await serve(service, method, ScriptedCall([request_type(host="a")]))
         assert caught.value.code == Status.UNAVAILABLE
     assert not web.asked
+
+
+async def test_other_credentials_of_one_client_have_another_key() -> None:
+    """No token of an account that was used before is used again; the same account is known again."""
+    tokens = Tokens.of_one_client(Web())
+    accounts = [
+        Credentials("alice", "a"),
+        Credentials("alice", "b"),
+        Credentials("", "", "a"),
+        Credentials("a", "lice"),
+    ]
+    keys = [tokens.public_key("a", SALT, found) for found in accounts]
+    assert len(set(keys)) == 4
+    assert keys[0] == tokens.public_key("a", SALT, Credentials("alice", "a", expires_at=datetime.now(UTC)))
+    assert keys[0] != tokens.public_key("b", SALT, accounts[0])
+    assert keys[0] != Tokens.of_one_client(Web()).public_key("a", SALT, accounts[0])
+    assert tokens.public_key("a", SALT, None).hex() == ANONYMOUS_KEY == tokens.public_key("b", SALT, None).hex()
+
+
+@pytest.mark.parametrize("method", ["Credentials", "FetchToken", "GetTokenAuthority", "VerifyTokenAuthority"])
+async def test_a_call_ends_before_the_daemon_loses_patience(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    """However long its parts take, which have limits of their own."""
+
+    class Silent:
+        async def find(self, _host: str, /) -> Credentials | None:
+            await anyio.sleep_forever()
+            return None
+
+    assert auth_calls.PATIENCE < 60
+    monkeypatch.setattr(auth_calls, "PATIENCE", 0.1)
+    requests = {
+        "Credentials": CredentialsRequest("a"),
+        "FetchToken": FetchTokenRequest(host="a"),
+        "GetTokenAuthority": GetTokenAuthorityRequest("a", SALT),
+        "VerifyTokenAuthority": VerifyTokenAuthorityRequest("a", PAYLOAD, SALT),
+    }
+    with pytest.raises(InputError, match=r"was not there within 0\.1 s"):
+        await serve(Auth(Silent(), tokens=Tokens.of_one_client(Web())), method, ScriptedCall([requests[method]]))
 
 
 async def test_tokens_of_an_environment(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -16,6 +16,8 @@ from buildkit_session.services.credentials import Credentials
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from anyio.abc import Process
 
 pytestmark = pytest.mark.anyio
 
@@ -60,6 +62,8 @@ async def test_nothing_is_kept_for_the_host(tmp_path: Path) -> None:
         ("echo '[\"hunter2\"]'", "as a credential helper does"),
         ("""echo '{"Username":"alice","Secret":["hunter2"]}'""", "as a credential helper does"),
         ("exit 0", "as a credential helper does"),
+        ("head -c 100000 /dev/zero | tr '\\0' '['", "as a credential helper does"),
+        ("""echo '{"Username":"alice","Secret":"hunter2\\ud800"}'""", "as a credential helper does"),
         (f"echo hunter2; head -c {MAX_OUTPUT + 1} /dev/zero; sleep 300", "more than"),
         ("kill -KILL $$", "status -9"),
     ],
@@ -99,9 +103,21 @@ async def test_only_absolute_directories_are_searched(tmp_path: Path, monkeypatc
     assert find_helper("test", {"PATH": f".:{tmp_path}"}) == str(tmp_path / "docker-credential-test")
 
 
-@pytest.mark.parametrize("ended_by", ["patience", "cancellation"])
-async def test_a_stuck_helper_is_killed_with_what_it_started(tmp_path: Path, ended_by: str) -> None:
+@pytest.mark.parametrize("ended_by", ["patience", "cancellation", "cancelled start"])
+async def test_a_stuck_helper_is_killed_with_what_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended_by: str
+) -> None:
     """AU-10: the child holds the output open, so its parent's end alone would not do."""
+    if ended_by == "cancelled start":
+        start = anyio.open_process
+
+        async def slow_start(*args: Any, **options: Any) -> Process:
+            process = await start(*args, **options)
+            await until((tmp_path / "pids").exists)
+            await anyio.sleep(0.1)
+            return process
+
+        monkeypatch.setattr(anyio, "open_process", slow_start)
     environ = install(tmp_path, f"sleep 300 & echo $! $$ >{tmp_path}/new; mv {tmp_path}/new {tmp_path}/pids; wait")
     if ended_by == "patience":
         with pytest.raises(InputError, match="no answer for a within 2 s"):

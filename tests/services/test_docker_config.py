@@ -136,6 +136,7 @@ async def test_a_login_meanwhile_counts(tmp_path: Path) -> None:
         {"auths": {"a": entry(":hunter2")}},
         {"auths": {"a": {"auth": b64encode(b"hunter2:\xff").decode()}}},
         {"auths": {"a": {"username": "x", "password": 7}}},
+        {"auths": {"a": {"username": "x", "password": "hunter2\ud800"}}},
         {"auths": {"a": {}}, "credsStore": {"hunter2": 1}},
         {"auths": {"a": {}}, "credHelpers": "hunter2"},
         {"auths": {"a": {}}, "credHelpers": {"a": 1}},

@@ -81,6 +81,9 @@ async def test_an_identity_token_is_a_refresh_token() -> None:
 
 async def test_a_registry_token_is_passed_on() -> None:
     assert await fetch(Server(), Credentials("", "", "", "ready")) == Token("ready", 60)
+    for left, life in ((3600, 60), (30, 29), (-5, 2)):
+        ready = Credentials("", "", "", "ready", expires_at=datetime.now(UTC) + timedelta(seconds=left))
+        assert life - 5 <= (await fetch(Server(), ready)).life <= life
 
 
 @pytest.mark.parametrize("credentials", [None, Credentials(), Credentials("alice")])
