@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -82,7 +83,8 @@ class Server:
         except Exception as raised:
             error = _cause(raised)
             self._report(path, error)
-            log.debug("! %s", path, exc_info=True)
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug("! %s %s", path, _traceback(error))
             status = _status_of(error)
         # Of a stream that was reset nobody hears any more.
         log.debug("> %s %d %s", path, status.code, status.message)
@@ -121,6 +123,11 @@ def _cause(error: Exception) -> Exception:
         cause = first_cause(error)
         return cause if isinstance(cause, Exception) else error
     return error
+
+
+def _traceback(error: Exception) -> str:
+    """The traceback of an error without its causes: what a caller's function raised may hold a secret in its text."""
+    return "".join(traceback.format_exception(error, chain=False)).rstrip()
 
 
 def _status_of(error: Exception) -> RpcError:

@@ -108,9 +108,11 @@ class FileSecret(Secret):
 
     Attributes:
         path: of the file.
+        unset: the environment variable that would have been taken instead, but is not set; or ``""``.
     """
 
     path: Path
+    unset: str = field(default="", compare=False, repr=False)
 
     async def read(self) -> bytes:
         """Read the file, in a thread."""
@@ -123,7 +125,7 @@ class FileSecret(Secret):
         try:
             found = self.path.stat()
         except OSError as error:
-            raise InputError(f"failed to stat {self.path}: {error.strerror}") from error
+            raise InputError(f"failed to stat {self.path}: {error.strerror}{self._also_tried}") from error
         self._require_suitable(found)
         if not os.access(self.path, os.R_OK):
             raise InputError(f"secret file {self.path} cannot be read: no permission")
@@ -142,6 +144,12 @@ class FileSecret(Secret):
         finally:
             os.close(descriptor)
         return _bounded(content, f"secret file {self.path}")
+
+    @property
+    def _also_tried(self) -> str:
+        if not self.unset:
+            return ""
+        return f", and environment variable {self.unset} is not set either; set it, or name a source with src= or env="
 
     def _require_suitable(self, found: os.stat_result) -> None:
         if not stat.S_ISREG(found.st_mode):
@@ -283,7 +291,7 @@ def parse(text: str, environ: Mapping[str, str] | None = None) -> tuple[str, Sec
     if source:
         return name, file(source)
     known = name in (os.environ if environ is None else environ)
-    return name, env(name) if known else file(name)
+    return name, env(name) if known else FileSecret(Path(name), unset=name)
 
 
 def read_secrets(given: object) -> dict[str, Secret]:
