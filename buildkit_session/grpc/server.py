@@ -80,7 +80,7 @@ class Server:
             call, seconds = _open_call(stream, route)
             await _run(stream, route, call, seconds)
             status = RpcError(Status.OK)
-        except Exception as raised:
+        except Exception as raised:  # noqa: BLE001 - it is told to the peer, to whoever asked for it and to the log
             error = _cause(raised)
             self._report(path, error)
             if log.isEnabledFor(logging.DEBUG):
