@@ -7,6 +7,11 @@ This module knows nothing of the service that answers the daemon.
 
     secrets = {"npm": bk.secret.env("NPM_TOKEN"), "key": bk.secret.file("key.pem"), "db": bk.secret.call(from_vault)}
 
+No value is in a log, a ``repr``, an event or an error of a build. What a function given to :func:`call` raises might
+hold it, so of that a build's error gives the type alone: let the function log what went wrong, or raise an InputError
+whose text may be shown. Tools that print the local variables of a traceback's frames show the caller's own; that is
+beyond the reach of a library.
+
 Source: docker/buildx:util/buildflags/secrets.go; moby/buildkit:session/secrets/secretsprovider/store.go.
 """
 
@@ -19,7 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from inspect import isawaitable, iscoroutinefunction
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from buildkit_session.errors import InputError, SessionError
 from buildkit_session.request.arguments import texts
@@ -30,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     Found: TypeAlias = bytes | str | None
+
+FoundT = TypeVar("FoundT")
 
 __all__ = [
     "MAX_SIZE",
@@ -116,9 +123,7 @@ class FileSecret(Secret):
 
     async def read(self) -> bytes:
         """Read the file, in a thread."""
-        from anyio import to_thread  # noqa: PLC0415 - most builds have no secrets, and their start is measured
-
-        return await to_thread.run_sync(self._read)
+        return await _in_thread(self._read, cancellable=False)
 
     def check(self) -> None:
         """Raise InputError if the file is missing, not a regular file, too large, or may not be read."""
@@ -211,9 +216,7 @@ class CallSecret(Secret):
     async def _call(self) -> Found:
         if iscoroutinefunction(self.function):
             return await self.function()  # type: ignore[no-any-return]  # what it returns is checked
-        from anyio import to_thread  # noqa: PLC0415 - as above
-
-        found = await to_thread.run_sync(self.function, abandon_on_cancel=True)
+        found = await _in_thread(self.function, cancellable=True)
         return await found if isawaitable(found) else found
 
 
@@ -324,6 +327,18 @@ def _read(text: str) -> dict[str, str]:
             raise InputError(f'unsupported secret type "{content}"; use file or env')
         given["src" if key == "source" else key] = content
     return given
+
+
+async def _in_thread(function: Callable[[], FoundT], *, cancellable: bool) -> FoundT:
+    """Call a function that blocks.
+
+    What it returns takes no way through the event loop, which in debug mode logs the arguments of slow callbacks.
+    """
+    from anyio import to_thread  # noqa: PLC0415 - most builds have no secrets, and their start is measured
+
+    found: list[FoundT] = []
+    await to_thread.run_sync(lambda: found.append(function()), abandon_on_cancel=cancellable)
+    return found.pop()
 
 
 def _read_at_most(descriptor: int, size: int) -> bytes:

@@ -116,6 +116,15 @@ def test_what_is_missing_is_named_before_a_build_starts(tmp_path: Path, monkeypa
         anyio.run(secret.file(tmp_path / "missing").read)
 
 
+def test_an_id_alone_that_is_nothing_names_both_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("missing_secret", raising=False)
+    _, source = secret.parse("id=missing_secret")
+    with pytest.raises(
+        InputError, match="failed to stat missing_secret: .*, and environment variable missing_secret is"
+    ):
+        source.check()
+
+
 def test_only_regular_files_are_read(tmp_path: Path) -> None:
     """A pipe would block the build, or be empty at the second step; links are followed, as upstream does."""
     os.mkfifo(tmp_path / "pipe")
