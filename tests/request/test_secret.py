@@ -120,7 +120,7 @@ def test_an_id_alone_that_is_nothing_names_both_places(monkeypatch: pytest.Monke
     monkeypatch.delenv("missing_secret", raising=False)
     _, source = secret.parse("id=missing_secret")
     with pytest.raises(
-        InputError, match="failed to stat missing_secret: .*, and environment variable missing_secret is"
+        InputError, match=r"failed to stat missing_secret: .*, and environment variable missing_secret is"
     ):
         source.check()
 
