@@ -142,7 +142,7 @@ class Build:
         try:
             event = await self._next()
         except BuildError as error:
-            cause = self._session.own_failure or self._explain(error.message)
+            cause = self._session.failure_behind(error.message) or self._explain(error.message)
             if isinstance(cause, SessionError):
                 raise cause from error
             raise error from cause

@@ -90,6 +90,18 @@ class Session:
         found = (_own_cause(error) for _, error in self.failures)
         return next((error for error in found if error is not None), None)
 
+    def failure_behind(self, text: str) -> Exception | None:
+        """The likely cause of what the daemon says of a build that has failed: as :attr:`own_failure`.
+
+        But what the daemon was told in its own terms, it may have got over: a cache that is damaged is done without. So
+        that counts only if it is repeated in ``text``.
+        """
+        for _, error in self.failures:
+            cause = _own_cause(error)
+            if cause is not None and (not isinstance(error, RpcError) or error.message in text):
+                return cause
+        return None
+
     @asynccontextmanager
     async def serving(self, dial: Dial) -> AsyncIterator[Connection]:
         """Connect and serve until the block is left; then GOAWAY is said and calls that still run are cancelled.

@@ -196,6 +196,7 @@ class Ingest:
             found = os.fstat(self._file)
             self.offset, self.updated = found.st_size, found.st_mtime_ns
             self.started = time.time_ns()
+            self._resumed = self.offset > 0
             if not self.offset:
                 _write_text(directory_fd, "ref", ref)
                 _write_text(directory_fd, "startedat", _timestamp(self.started))
@@ -247,6 +248,7 @@ class Ingest:
         with self._layout._accessing():
             os.ftruncate(self._file, 0)
         self.offset = 0
+        self._resumed = False
         self._algorithm = ""
 
     def commit(self, total: int, expected: Digest | None) -> Digest:
@@ -269,7 +271,8 @@ class Ingest:
         digest = self.digest(expected.algorithm if expected else "")
         if expected and digest != expected:
             self.discard()
-            raise BlobMismatchError(f"the blob has the digest {digest}, not {expected}")
+            hint = "; it was dropped, with what an earlier try had left of it: try again" if self._resumed else ""
+            raise BlobMismatchError(f"the blob has the digest {digest}, not {expected}{hint}")
         if self._layout.has(digest, self.offset):
             self.discard()
             raise BlobExistsError

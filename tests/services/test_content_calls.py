@@ -184,7 +184,9 @@ async def test_a_damaged_remainder_is_thrown_away(tmp_path: Path) -> None:
         await cut_off(served, tmp_path, b"x" * 100)
         assert code(await served.write("layer-x", b"short")) == Status.OK
         await cut_off(served, tmp_path, b"x" * CHUNK)
-        assert code(await served.write("layer-x", BLOB)) == Status.FAILED_PRECONDITION
+        found = await served.write("layer-x", BLOB)
+        assert code(found) == Status.FAILED_PRECONDITION
+        assert found.message.endswith(b"try again")
         assert files(tmp_path / "out") == {blob_name(b"short")}
         assert code(await served.write("layer-x", BLOB)) == Status.OK
     assert files(tmp_path / "out") == {blob_name(BLOB), blob_name(b"short")}

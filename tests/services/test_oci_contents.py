@@ -107,6 +107,17 @@ def test_what_is_read_in_any_other_order_is_not() -> None:
     assert check._blobs == {}
 
 
+def test_the_end_of_a_damaged_blob_is_not_to_be_had_by_itself() -> None:
+    """As a daemon asks for it that goes on where it was refused."""
+    check, wrong = ReadCheck(), digest_of(b"abcd")
+    assert check.is_sound(wrong, 0, b"ab", 4)
+    assert not check.is_sound(wrong, 2, b"cx", 4)
+    assert not check.is_sound(wrong, 2, b"c", 4)
+    assert not check.is_sound(wrong, 3, b"x", 4)
+    assert check.is_sound(wrong, 0, b"abcd", 4)  # it was mended
+    assert check.is_sound(wrong, 3, b"d", 4)
+
+
 def test_few_blobs_are_followed() -> None:
     check = ReadCheck()
     for number in range(2 * MAX_BLOBS):
