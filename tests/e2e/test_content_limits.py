@@ -63,7 +63,7 @@ def unfinished(layout: Path) -> list[Path]:
 @pytest.mark.parametrize("limit", ["max-size=1MiB", "max-entries=1"])
 @pytest.mark.parametrize("kind", ["image", "cache"])
 async def test_a_quota(address: str, context: Path, tmp_path: Path, kind: str, limit: str) -> None:
-    """The build fails, as the daemon does not try again; the error is the limit's, and no more than that was written."""
+    """The build fails, as the daemon does not try again; the error is the limit's, and no more was written."""
     layout = tmp_path / "layout"
     arguments: dict[str, Any] = (
         {"outputs": [f"type=oci,tar=false,dest={layout},{limit}"]}
