@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import traceback
+from traceback import format_exception
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -80,11 +80,12 @@ class Server:
             call, seconds = _open_call(stream, route)
             await _run(stream, route, call, seconds)
             status = RpcError(Status.OK)
-        except Exception as raised:  # noqa: BLE001 - it is told to the peer, to whoever asked for it and to the log
+        except Exception as raised:  # noqa: BLE001 - a handler may raise anything, and the peer is told
             error = _cause(raised)
             self._report(path, error)
             if log.isEnabledFor(logging.DEBUG):
-                log.debug("! %s %s", path, _traceback(error))
+                # Without what it came from: a text of the caller's own code may hold a secret.
+                log.debug("! %s\n%s", path, "".join(format_exception(raised, chain=False)).rstrip())
             status = _status_of(error)
         # Of a stream that was reset nobody hears any more.
         log.debug("> %s %d %s", path, status.code, status.message)
@@ -123,11 +124,6 @@ def _cause(error: Exception) -> Exception:
         cause = first_cause(error)
         return cause if isinstance(cause, Exception) else error
     return error
-
-
-def _traceback(error: Exception) -> str:
-    """The traceback of an error without its causes: what a caller's function raised may hold a secret in its text."""
-    return "".join(traceback.format_exception(error, chain=False)).rstrip()
 
 
 def _status_of(error: Exception) -> RpcError:
