@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from buildkit_session.engine.workers import Worker
     from buildkit_session.errors import (
         BuildError,
+        CallbackError,
         ConnectionClosed,
         EngineError,
         EngineUnreachable,
@@ -69,9 +70,12 @@ if TYPE_CHECKING:
     )
     from buildkit_session.request import secret, ssh
     from buildkit_session.request.keywords import BuildKeywords
+    from buildkit_session.request.session_exporter import SessionExporter
+    from buildkit_session.services import policy
     from buildkit_session.services.credentials import Credentials, CredentialSource
     from buildkit_session.services.docker_config import DockerConfig
     from buildkit_session.services.exported import Exported
+    from buildkit_session.services.exporter import ExportRequest
     from buildkit_session.source import SourceExcerpt, SourceFile, SourceRange
 
 __all__ = [
@@ -83,6 +87,7 @@ __all__ = [
     "BuildState",
     "CacheRecord",
     "CallAnswer",
+    "CallbackError",
     "CheckReport",
     "Client",
     "ConnectionClosed",
@@ -96,6 +101,7 @@ __all__ = [
     "EngineInfo",
     "EngineText",
     "EngineUnreachable",
+    "ExportRequest",
     "Exported",
     "FailedStep",
     "IgnoreDecision",
@@ -116,6 +122,7 @@ __all__ = [
     "RemoteProtocolError",
     "RpcError",
     "SessionError",
+    "SessionExporter",
     "SourceExcerpt",
     "SourceFile",
     "SourceRange",
@@ -131,6 +138,7 @@ __all__ = [
     "Worker",
     "connect",
     "output",
+    "policy",
     "secret",
     "ssh",
 ]
@@ -162,16 +170,18 @@ _HOME = {
         ),
         "engine.events",
     ),
+    "ExportRequest": "services.exporter",
     "Exported": "services.exported",
     "IgnoreLine": "fsutil.dockerignore",
     "ListedEntry": "fsutil.listing",
+    "SessionExporter": "request.session_exporter",
     **dict.fromkeys(("SourceExcerpt", "SourceFile", "SourceRange"), "source"),
     "TlsFiles": "engine.address",
     "Worker": "engine.workers",
 }
 
 # Modules that are part of the public face themselves.
-_MODULES = {"output": "output", "secret": "request.secret", "ssh": "request.ssh"}
+_MODULES = {"output": "output", "policy": "services.policy", "secret": "request.secret", "ssh": "request.ssh"}
 
 
 def __getattr__(name: str) -> object:

@@ -14,6 +14,7 @@ from buildkit_session.engine.events import ImageId, Vertex
 from buildkit_session.engine.metadata_file import image_id
 from buildkit_session.errors import (
     BuildError,
+    CallbackError,
     ConnectionClosed,
     LocalProtocolError,
     RemoteProtocolError,
@@ -25,7 +26,7 @@ from buildkit_session.errors import (
 from buildkit_session.services.digests import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from buildkit_session.engine.build_stream import BuildStream
     from buildkit_session.engine.events import ProgressEvent
@@ -94,8 +95,8 @@ class Build:
         stream: BuildStream | SolveStream,
         session: Session,
         lifeline: Lifeline,
-        outputs: tuple[Output, ...],
-        targets: Iterable[Target],
+        outputs: Sequence[Output],
+        targets: Collection[Target],
         *,
         ref: str = "",
         explain: Callable[[str], SessionError | None],
@@ -105,8 +106,9 @@ class Build:
         self._stream = stream
         self._session = session
         self._lifeline = lifeline
+        # A session exporter may add to both until the build has ended.
         self._outputs = outputs
-        self._targets = tuple(targets)
+        self._targets = targets
         self._explain = explain
         self._finish = finish
         self._image_id: str | None = None
@@ -143,6 +145,8 @@ class Build:
             event = await self._next()
         except BuildError as error:
             cause = self._session.failure_behind(error.message) or self._explain(error.message)
+            if isinstance(cause, CallbackError):
+                raise cause from cause.__cause__  # the caller's own exception
             if isinstance(cause, SessionError):
                 raise cause from error
             raise error from cause
@@ -169,7 +173,7 @@ class Build:
         failed_exports = await self._finish_layouts(response)
         return BuildResult(
             image or None,
-            self._outputs,
+            tuple(self._outputs),
             tuple(export for export in exports if export is not None),
             self.ref,
             response,

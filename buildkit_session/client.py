@@ -112,7 +112,7 @@ class Client:
                 ``build_args``, ``build_contexts``, ``labels``, ``annotations``, ``attests``, ``sbom``, ``provenance``,
                 ``add_hosts``, ``allow``, ``cache_from``, ``cache_to``, ``cgroup_parent``, ``network``, ``no_cache``,
                 ``no_cache_filter``, ``platforms``, ``pull``, ``push``, ``load``, ``shm_size``, ``source_policy``,
-                ``ulimits``, ``outputs``, ``secrets`` and ``ssh``.
+                ``ulimits``, ``outputs``, ``session_exporter``, ``secrets`` and ``ssh``.
 
         Raises:
             InputError: an argument or a file cannot be used; nothing was sent.
@@ -120,6 +120,7 @@ class Client:
             BuildError: the build ran and failed; names the failing step, the end of its log and the place in the
                 Dockerfile.
             TransferError: files could not be sent or written.
+            CallbackError: a function of the caller's, which decides about sources or outputs, has failed.
             RemoteProtocolError: the daemon sent something that is not what a daemon sends.
             EngineError, ConnectionClosed: the daemon refused, or went away.
         """
@@ -191,7 +192,9 @@ class Client:
         from buildkit_session.engine.subrequest import dockerfile_name  # noqa: PLC0415
 
         arguments.callback("on_event", on_event)
-        request = replace(_request("call", keywords, call=call), outputs=(output.cacheonly(),), cache_to=())
+        request = replace(
+            _request("call", keywords, call=call), outputs=(output.cacheonly(),), session_exporter=None, cache_to=()
+        )
         if request.call is None:
             raise InputError(f"{call!r} asks for a build: use build(), or call='check', 'outline' or 'targets'")
         question = Question(request.call)

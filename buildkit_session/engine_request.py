@@ -88,6 +88,7 @@ def _exporter(out: Output) -> tuple[str, dict[str, str]]:
 
 def _beyond(request: BuildRequest, inputs: Inputs, outputs: Sequence[Output]) -> Iterable[str]:
     asked = {
+        "a session exporter": request.session_exporter,
         "several outputs": len(outputs) > 1,
         "no output at all": not outputs,
         "a build for several platforms": len(request.platforms) > 1,
@@ -97,7 +98,7 @@ def _beyond(request: BuildRequest, inputs: Inputs, outputs: Sequence[Output]) ->
         "cache export": any(entry.type != "inline" for entry in request.cache_to),
         "cache import other than from a registry": any(entry.type != "registry" for entry in request.cache_from),
         "a cgroup parent": request.cgroup_parent,
-        "a source policy": request.source_policy,
+        "a source policy": request.source_policy or request.policy_verifier,
         "no_cache_filter": request.no_cache_filter,
         "a Dockerfile apart from its context": "dockerfilekey" in inputs.attrs,
         "an ssh agent": request.ssh,

@@ -12,6 +12,7 @@
     ├── TransferError              files could not be sent or written; names the path
     │   └── QuotaExceeded          an export is larger than the caller allows; names the limit
     ├── InputError                 an argument, a file or a setting of the caller cannot be used
+    ├── CallbackError              code of the caller's that decides for a build has failed; its cause says how
     ├── EngineError                the Docker Engine refused; carries its HTTP status
     │   ├── EngineUnreachable      nobody answers at the address
     │   └── UpgradeRefused         the Engine did not switch protocols
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BuildError",
+    "CallbackError",
     "ConnectionClosed",
     "EngineError",
     "EngineUnreachable",
@@ -156,6 +158,13 @@ class InputError(SessionError, ValueError):
     """An argument, a file or a setting of the caller cannot be used; the text says what to do next."""
 
 
+class CallbackError(SessionError):
+    """Code of the caller's, which a daemon's question has run, raised an exception or took too long.
+
+    Its ``__cause__`` is that exception; the daemon learns nothing of it.
+    """
+
+
 class EngineError(SessionError):
     """The Docker Engine refused a request.
 
@@ -256,6 +265,7 @@ class BuildError(SessionError):
         exit_code: of the process that failed, or ``None`` when something else did.
         sources: where in the Dockerfile it happened, the cause first.
         vertex: the digest of the failing step, also when its log was lost; or ``""``.
+        denials: why a source policy has refused a source: what :func:`.policy.deny` was given.
         advice: what to do about it, where that is known; or ``""``.
     """
 
@@ -268,6 +278,7 @@ class BuildError(SessionError):
         exit_code: int | None = None,
         sources: Iterable[SourceExcerpt] = (),
         vertex: str = "",
+        denials: Iterable[str] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -276,10 +287,13 @@ class BuildError(SessionError):
         self.exit_code = exit_code
         self.sources = tuple(sources)
         self.vertex = vertex or (step.digest if step else "")
+        self.denials = tuple(denials)
         self.advice = _advice(message)
         # Shown below a traceback, where a person looks first.
         if step is not None:
             self.add_note(_note(f"failed step: {step.name}", step.log[-NOTED_LINES:]))
+        if self.denials:
+            self.add_note(_note("denied by the source policy:", self.denials[:NOTED_LINES]))
         if self.advice:
             self.add_note(self.advice)
         for source in self.sources[:1]:

@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 __all__ = ["make_targets"]
 
 
-def make_targets(outputs: Sequence[Output], loaders: Mapping[int, ImageLoader]) -> dict[int, Target]:
+def make_targets(outputs: Sequence[Output], loaders: Mapping[int, ImageLoader], *, first: int = 0) -> dict[int, Target]:
     """Make what takes the exports, by the number of the output; those that stay in the daemon have nothing.
 
     Args:
         outputs: that the daemon is told of.
         loaders: for those that another Engine loads, by their number.
+        first: the number of the first output.
     """
-    return {number: made for number, out in enumerate(outputs) if (made := _target(out, loaders.get(number)))}
+    return {number: made for number, out in enumerate(outputs, first) if (made := _target(out, loaders.get(number)))}
 
 
 def _target(out: Output, loader: ImageLoader | None) -> Target | None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from buildkit_session.build import Target
+    from buildkit_session.chosen_outputs import ChosenOutputs
     from buildkit_session.content_stores import ContentStores
     from buildkit_session.engine.capabilities import RunSetting
     from buildkit_session.engine.daemon import Daemon, DaemonInfo, Link
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from buildkit_session.output import Output
     from buildkit_session.request.build_request import BuildRequest
     from buildkit_session.services.auth import Auth
+    from buildkit_session.services.raw_socket import RawSocket
     from buildkit_session.services.ssh import Agent
     from buildkit_session.session import Session
 
@@ -79,11 +81,12 @@ class Run:
         self._proxies = proxies
         self._frontend_attrs = frontend_attrs
         self._question = question
-        default = with_tags(default_outputs(docker_driver=info.is_engine, environ=os.environ), request.tags)
-        self._outputs = sent(request.outputs or default)
+        chooses = request.session_exporter is not None  # which takes the place of the default
+        default = () if chooses else default_outputs(docker_driver=info.is_engine, environ=os.environ)
+        self._outputs = sent(request.outputs or with_tags(default, request.tags))
         # Set while it runs.
         self._shared: FileSync
-        self._agents: Mapping[str, Agent]
+        self._agents: Mapping[str, Agent | RawSocket]
         self._targets: dict[int, Target] = {}
         self._stream: SolveStream
 
@@ -117,23 +120,39 @@ class Run:
         stores = await self._stores()
         async with self._images() as images:
             self._targets = make_targets(self._outputs, images.loaders)
-            session = self._session(stores)
+            chosen = self._chosen_outputs(images)
+            session = self._session(stores, chosen)
             solve = self._solve_request(images.outputs, session, stores)
             async with self._daemon.link() as link, session.serving(link.dial_session) as connection:
                 await self._require_capabilities(link)
                 asked = self._question.put(link, solve) if self._question else None
-                async with asked or solving(link.control, solve, afterwards=images.afterwards) as self._stream:
+                afterwards = chosen.afterwards if chosen else images.afterwards
+                async with asked or solving(link.control, solve, afterwards=afterwards) as self._stream:
                     yield Build(
                         self._stream,
                         session,
                         Lifeline(connection, self._info.address),
-                        self._outputs,
+                        chosen.outputs if chosen else self._outputs,
                         self._targets.values(),
                         ref=solve.ref,
                         explain=self._shared.explain,
                         finish=stores.finish if stores else None,
                         warnings=(*self._warnings(), *(stores.warnings if stores else ())),
                     )
+
+    def _chosen_outputs(self, images: ImageDelivery) -> ChosenOutputs | None:
+        if self._request.session_exporter is None:
+            return None
+        from buildkit_session.chosen_outputs import ChosenOutputs  # noqa: PLC0415 - few builds choose as they run
+
+        return ChosenOutputs(
+            self._request.session_exporter,
+            self._request,
+            self._info,
+            outputs=self._outputs,
+            targets=self._targets,
+            afterwards=images.afterwards,
+        )
 
     def _solve_request(self, outputs: Sequence[Output], session: Session, stores: ContentStores | None) -> SolveRequest:
         from buildkit_session.solve_request import make_ref, make_solve_request  # noqa: PLC0415 - as above
@@ -183,7 +202,7 @@ class Run:
                 warnings=self._warnings(),
             )
 
-    def _session(self, stores: ContentStores | None) -> Session:
+    def _session(self, stores: ContentStores | None, chosen: ChosenOutputs | None = None) -> Session:
         return make_session(
             self._request,
             self._inputs,
@@ -192,6 +211,7 @@ class Run:
             auth=self._auth,
             agents=self._agents,
             stores=stores,
+            exporter=chosen.service if chosen else None,
         )
 
     async def _stores(self) -> ContentStores | None:
@@ -215,14 +235,19 @@ class Run:
     async def _require_capabilities(self, link: Link) -> None:
         """Refuse what the daemon would ignore without a word."""
         several, policy = len(self._outputs) > 1, self._request.source_policy is not None
+        verifier, exporter = self._request.policy_verifier is not None, self._request.session_exporter is not None
         settings = [name for name, value in self._run_settings() if value]
-        if several or policy or settings:
+        if several or policy or verifier or exporter or settings:
             from buildkit_session.engine import capabilities  # noqa: PLC0415 - few builds have any
 
             if several:
                 await capabilities.require_several_outputs(link, address=self._info.address)
             if policy:
                 await capabilities.require_source_policy(link, address=self._info.address)
+            if verifier:
+                await capabilities.require_source_policy_session(link, address=self._info.address)
+            if exporter:
+                await capabilities.require_session_exporter(link, address=self._info.address)
             if settings:
                 await capabilities.require_run_settings(link, settings, address=self._info.address)
 
@@ -233,7 +258,7 @@ class Run:
             yield "cgroup_parent", self._request.cgroup_parent
 
     def _warnings(self) -> Iterator[str]:
-        if self._request.outputs or self._question is not None:
+        if self._request.outputs or self._question is not None or self._request.session_exporter is not None:
             return
         if not self._outputs:
             yield (

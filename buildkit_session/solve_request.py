@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from buildkit_session.request.build_request import BuildRequest
     from buildkit_session.request.cache import CacheEntry
 
-__all__ = ["make_ref", "make_solve_request", "require_support"]
+__all__ = ["exporter_of", "make_ref", "make_solve_request", "require_support"]
 
 _ALPHABET: Final = string.digits + string.ascii_lowercase
 _C8D: Final = "the containerd image store"
@@ -96,7 +96,7 @@ def make_solve_request(
         host_gateway=next((worker.host_gateway for worker in daemon.workers if worker.host_gateway), None),
         proxies=proxies,
     )
-    exporters = [_exporter(out, daemon) for out in outputs]
+    exporters = [v1.Exporter(*exporter_of(out, daemon)) for out in outputs]
     first = exporters[0] if exporters else v1.Exporter()
     return v1.SolveRequest(
         ref=ref,
@@ -113,6 +113,8 @@ def make_solve_request(
         ),
         entitlements=entitlements(request),
         source_policy=request.source_policy,
+        enable_session_exporter=request.session_exporter is not None,
+        source_policy_session=session if request.policy_verifier is not None else "",
     )
 
 
@@ -128,12 +130,13 @@ def _cache(entry: CacheEntry) -> v1.CacheOptionsEntry:
     return v1.CacheOptionsEntry(entry.type, dict(entry.attrs))
 
 
-def _exporter(out: Output, daemon: DaemonInfo) -> v1.Exporter:
+def exporter_of(out: Output, daemon: DaemonInfo) -> tuple[str, dict[str, str]]:
+    """The type and the attributes of an output, as this daemon knows them."""
     kind, attrs = out.exporter
     # Under this name an Engine knows its own store, whichever that is.
     if daemon.is_engine and (isinstance(out, ImageOutput) or _stays(out)):
         kind = "moby"
-    return v1.Exporter(kind, attrs)
+    return kind, attrs
 
 
 def _stays(out: Output) -> bool:

@@ -22,6 +22,7 @@ from buildkit_session.testing import (
     DaemonUnavailable,
     ReferenceClient,
     Registry,
+    Sshd,
     Store,
     Unavailable,
     Wanted,
@@ -33,6 +34,7 @@ from buildkit_session.testing import (
     start_buildkitd,
     start_daemon,
     start_registry,
+    start_sshd,
 )
 
 if TYPE_CHECKING:
@@ -219,6 +221,13 @@ def private_registry() -> Iterator[Registry]:
     """A registry on loopback that wants a user and a password."""
     with ExitStack() as stack:
         yield _have(lambda: stack.enter_context(start_registry(authenticated=True)))
+
+
+@pytest.fixture
+def sshd() -> Iterator[Sshd]:
+    """An ssh server on loopback of the test's own."""
+    with ExitStack() as stack:
+        yield _have(lambda: stack.enter_context(start_sshd()))
 
 
 @pytest.fixture(scope="session")

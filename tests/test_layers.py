@@ -19,7 +19,7 @@ LAYERS = ["cli", "client", "engine", "session", "services", "fsutil", "grpc", "h
 PLACES = {
     **dict.fromkeys(
         (
-            *("answer", "build", "caution", "content_stores", "context", "doctor", "engine_request"),
+            *("answer", "build", "caution", "chosen_outputs", "content_stores", "context", "doctor", "engine_request"),
             *("export_targets", "image_delivery", "inputs", "local_output", "offer", "output", "plan"),
             *("planning", "registry_auth", "request", "running", "solve_request", "ssh_agents"),
         ),

@@ -25,14 +25,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FREE_SPACE",
+    "SESSION_EXPORTER",
     "SEVERAL_OUTPUTS",
     "SOURCE_POLICY",
+    "SOURCE_POLICY_SESSION",
     "ULIMITS",
     "RunSetting",
     "find_capabilities",
     "require_run_settings",
+    "require_session_exporter",
     "require_several_outputs",
     "require_source_policy",
+    "require_source_policy_session",
 ]
 
 FREE_SPACE: Final = "gc.freespacefilter"
@@ -43,6 +47,12 @@ SEVERAL_OUTPUTS: Final = "exporter.multiple"
 
 SOURCE_POLICY: Final = "source.policy"
 """A build may have rules about its sources. Since BuildKit 0.11; daemons before that do not look at them."""
+
+SOURCE_POLICY_SESSION: Final = "source.policy.session"
+"""A build may ask its session about each source. Since BuildKit 0.26; daemons before that use whatever they like."""
+
+SESSION_EXPORTER: Final = "exporter.session"
+"""A build may ask its session for outputs. Since BuildKit 0.21; daemons before that export nothing more."""
 
 ULIMITS: Final = "exec.meta.ulimit"
 """Steps may have limits. Since BuildKit 0.10."""
@@ -101,6 +111,35 @@ async def require_source_policy(link: Link, *, address: str) -> None:
     if SOURCE_POLICY not in await find_capabilities(link):
         raise UnsupportedError(
             feature="a source policy", needs="BuildKit 0.11 (Docker 24.0)", found="an older one", address=address
+        )
+
+
+async def require_source_policy_session(link: Link, *, address: str) -> None:
+    """Refuse a build whose policy is a function where the daemon would not ask it.
+
+    Raises:
+        UnsupportedError: it would not.
+        RpcError, ConnectionClosed: the daemon did not answer.
+    """
+    if SOURCE_POLICY_SESSION not in await find_capabilities(link):
+        raise UnsupportedError(
+            feature="a function as source policy",
+            needs="BuildKit 0.26",
+            found="an older one",
+            address=address,
+        )
+
+
+async def require_session_exporter(link: Link, *, address: str) -> None:
+    """Refuse a build with a session exporter where the daemon would not ask it.
+
+    Raises:
+        UnsupportedError: it would not.
+        RpcError, ConnectionClosed: the daemon did not answer.
+    """
+    if SESSION_EXPORTER not in await find_capabilities(link):
+        raise UnsupportedError(
+            feature="a session exporter", needs="BuildKit 0.21", found="an older one", address=address
         )
 
 

@@ -6,7 +6,7 @@ The daemon is not trusted: nothing here raises, what has another shape than expe
 bounded.
 
 Source: moby/buildkit:util/grpcerrors/grpcerrors.go (ToGRPC, FromGRPC), solver/errdefs/errdefs.proto,
-frontend/gateway/pb/gateway.proto (ExitMessage).
+frontend/gateway/pb/gateway.proto (ExitMessage), sourcepolicy/policysession/denyerror.go.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from buildkit_session.engine.faults import shortened
 from buildkit_session.engine.json_values import Json, as_list, as_number, as_object, as_text
 from buildkit_session.engine.source_json import read_ranges, read_source
 from buildkit_session.grpc.details import Detail, read_details
@@ -31,8 +32,12 @@ __all__ = [
     "FailedVertex",
     "ProcessExit",
     "RequestUnknown",
+    "SourceDenied",
     "error_details",
 ]
+
+MAX_DENIALS: Final = 32
+"""Messages of a denial that are kept; those of this side are no more."""
 
 MAX_JSON: Final = 8 * 1024 * 1024
 """Bytes of one value that is interpreted: a Dockerfile of 2 MiB, the largest that buildx fetches, with room."""
@@ -82,6 +87,13 @@ class RequestUnknown:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceDenied:
+    """A policy of this session has refused a source, and said why."""
+
+    messages: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FailedSolve:
     """The state in which an operation failed; filled by ``LLBBridge.Solve`` and ``Evaluate`` alone.
 
@@ -110,6 +122,7 @@ ErrorDetail: TypeAlias = (
     | CapabilityMissing
     | RequestUnknown
     | FailedSolve
+    | SourceDenied
     | Detail
 )
 
@@ -155,6 +168,11 @@ def _index(value: object) -> int | None:
     return None if value is None else as_number(as_object(value).get("index"))
 
 
+def _denied(value: Json) -> SourceDenied:
+    said = as_list(value.get("denyMessages"))[:MAX_DENIALS]
+    return SourceDenied(tuple(shortened(as_text(as_object(one).get("message"))) for one in said))
+
+
 def _named(value: Json) -> str:
     return as_text(value.get("name"))
 
@@ -168,5 +186,6 @@ _READERS: Final[Mapping[str, Callable[[Json], ErrorDetail]]] = {
     f"{PREFIX}errdefs.Frontend+json": lambda value: FailedFrontend(_named(value), as_text(value.get("source"))),
     f"{PREFIX}errdefs.FrontendCap+json": lambda value: CapabilityMissing(_named(value)),
     f"{PREFIX}errdefs.Subrequest+json": lambda value: RequestUnknown(_named(value)),
+    f"{PREFIX}policysession.DecisionResponse+json": _denied,
     f"{PREFIX}gatewayapi.ExitMessage+json": lambda value: ProcessExit(as_number(value.get("Code"))),
 }

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from buildkit_session.engine.daemon import Link
     from buildkit_session.engine.solving import SolveStream
     from buildkit_session.grpc.channel import Channel
-    from buildkit_session.messages.fsutil.types import Stat
     from buildkit_session.messages.moby.buildkit import v1
 
     Work: TypeAlias = Callable[["Gateway"], Awaitable[frontend.Result]]
@@ -101,22 +100,6 @@ class Gateway:
         part = frontend.FileRange(offset, length) if offset or length else None
         request = frontend.ReadFileRequest(ref=ref, file_path=path, range=part)
         return (await self._ask("ReadFile", request, frontend.ReadFileResponse)).data
-
-    async def read_dir(self, ref: str, path: str, *, include: str = "") -> list[Stat]:
-        """List a directory of a result, perhaps only names that match a pattern."""
-        request = frontend.ReadDirRequest(ref=ref, dir_path=path, include_pattern=include)
-        return (await self._ask("ReadDir", request, frontend.ReadDirResponse)).entries
-
-    async def stat_file(self, ref: str, path: str) -> Stat:
-        """Look at one entry of a result.
-
-        Raises:
-            RemoteProtocolError: the daemon answered without saying anything.
-        """
-        answer = await self._ask("StatFile", frontend.StatFileRequest(ref=ref, path=path), frontend.StatFileResponse)
-        if answer.stat is None:
-            raise RemoteProtocolError(f"the daemon looked at {path} of a result and said nothing about it")
-        return answer.stat
 
     async def _ask(
         self,

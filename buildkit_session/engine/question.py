@@ -62,6 +62,8 @@ class Question:
             frontend_attrs=solve.frontend_attrs,
             cache=solve.cache,
             entitlements=solve.entitlements,
+            source_policy=solve.source_policy,
+            source_policy_session=solve.source_policy_session,
             internal=True,
         )
         return gateway_build(link, waiting, ask)

@@ -13,6 +13,7 @@ from buildkit_session.engine.error_details import (
     FailedVertex,
     ProcessExit,
     RequestUnknown,
+    SourceDenied,
     error_details,
 )
 from buildkit_session.engine.faults import shortened
@@ -85,6 +86,7 @@ def _failed(error: RpcError, details: Sequence[ErrorDetail], log: BuildLog) -> B
         exit_code=exits[0] if exits else exit_code_in(error.message),
         sources=[detail for detail in details if isinstance(detail, SourceExcerpt)][:MAX_SOURCES],
         vertex=digest,
+        denials=[said for detail in details if isinstance(detail, SourceDenied) for said in detail.messages],
     )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Final, NoReturn, Self, TypeAlias
 
 import anyio
 
@@ -101,7 +101,7 @@ class SolveStream:
                     raise self._fault from None
                 await self._solved.wait()
                 if self._error is not None:
-                    raise self._failure(self._error) from self._error
+                    self._raise(self._error)
                 raise StopAsyncIteration from None
         return self._events.popleft()
 
@@ -119,12 +119,12 @@ class SolveStream:
         self._log.feed(events)
         self._events += events
 
-    def _failure(self, error: SessionError) -> SessionError:
+    def _raise(self, error: SessionError) -> NoReturn:
         if not isinstance(error, RpcError):
-            return error
+            raise error from error.__cause__
         from buildkit_session.engine.solve_error import build_error  # noqa: PLC0415 - most builds succeed
 
-        return build_error(error, self._log)
+        raise build_error(error, self._log) from error
 
     # -- the tasks of solving() --
 

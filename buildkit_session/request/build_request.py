@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from buildkit_session.request.named_context import NamedContext
     from buildkit_session.request.outputs import OutputLike
     from buildkit_session.request.secret import Secret
+    from buildkit_session.request.session_exporter import Find, SessionExporter, SessionExporterLike
     from buildkit_session.request.ssh import SshSource
     from buildkit_session.request.ulimit import Ulimit
+    from buildkit_session.services.policy import Decide, Verifier
 
     # What the keyword arguments of a build may be.
     Texts: TypeAlias = Sequence[str] | str
@@ -36,7 +38,8 @@ if TYPE_CHECKING:
     Hosts: TypeAlias = "Texts | Sequence[ExtraHost] | Mapping[str, str | Sequence[str]]"
     Limits: TypeAlias = "Texts | Sequence[Ulimit] | Mapping[str, int | str | tuple[int, int]]"
     Outputs: TypeAlias = "OutputLike | Sequence[OutputLike]"
-    Policies: TypeAlias = Mapping[str, object] | str | os.PathLike[str] | None
+    Policies: TypeAlias = Mapping[str, object] | str | os.PathLike[str] | Verifier | Decide | None
+    Exporters: TypeAlias = SessionExporter | SessionExporterLike | Find | None
     Secrets: TypeAlias = "Texts | Mapping[str, Secret]"
     Agents: TypeAlias = "Texts | Mapping[str, SshSource | str]"
 
@@ -55,8 +58,9 @@ _READERS: Final = {
     "call": "call.read_call",
     "platforms": "platforms.read_platforms",
     "secrets": "secret.read_secrets",
+    "session_exporter": "session_exporter.read_session_exporter",
     "shm_size": "shm_size.read_shm_size",
-    "source_policy": "source_policy.read_source_policy",
+    "source_policy": "source_policy.read_source_policies",
     "ssh": "ssh.read_agents",
     "ulimits": "ulimit.read_ulimits",
 }
@@ -88,9 +92,11 @@ class BuildRequest:
         pull: look for newer base images.
         shm_size: bytes of ``/dev/shm``; 0 leaves it to the daemon.
         source_policy: rules about the sources of the build.
+        policy_verifier: decides about them while it runs.
         ulimits: of RUN steps, ordered by name.
         outputs: where the result goes; ``push``, ``load``, tags and annotations are in them already. None means the
             default, which only the daemon's kind decides.
+        session_exporter: chooses more of them while it runs.
         secrets: by id.
         ssh: agents and keys by id.
     """
@@ -115,8 +121,10 @@ class BuildRequest:
     pull: bool = False
     shm_size: int = 0
     source_policy: Policy | None = None
+    policy_verifier: Verifier | None = None
     ulimits: tuple[Ulimit, ...] = ()
     outputs: tuple[Output, ...] = ()
+    session_exporter: SessionExporter | None = None
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     ssh: Mapping[str, SshSource] = field(default_factory=dict)
 
@@ -150,6 +158,7 @@ class BuildRequest:
         source_policy: Policies = None,
         ulimits: Limits | None = None,
         outputs: Outputs = (),
+        session_exporter: Exporters = None,
         secrets: Secrets | None = None,
         ssh: Agents = (),
     ) -> Self:
@@ -179,9 +188,10 @@ class BuildRequest:
             push: push the image.
             load: load the image into the Engine.
             shm_size: such as ``64m``, or bytes.
-            source_policy: a mapping, or the path of a file with rules.
+            source_policy: a mapping, or the path of a file with rules; or a function that decides.
             ulimits: ``["nofile=1024:2048"]`` or ``{"nofile": (1024, 2048)}``.
             outputs: texts, mappings or values of :mod:`buildkit_session.output`.
+            session_exporter: a function that chooses outputs, or an object with a method ``find``.
             secrets: ``{"id": secret}`` with values of :mod:`~buildkit_session.request.secret`, or ``["id=x,env=Y"]``.
             ssh: ``["default"]``, ``["id=key.pem"]`` or ``{"id": agent}``.
 
@@ -196,6 +206,7 @@ class BuildRequest:
                 "--no-cache and --no-cache-filter cannot currently be used together; choose one "
                 "(no_cache=, no_cache_filter=)"
             )
+        rules, verifier = _read("source_policy", source_policy) or (None, None)
         annotated: dict[str, str] = _read("annotations", annotations) or {}
         stated = any(value not in _NOTHING for value in (attests, sbom, provenance))
         return cls(
@@ -218,7 +229,8 @@ class BuildRequest:
             platforms=_read("platforms", platforms) or (),
             pull=arguments.flag("pull", pull),
             shm_size=_read("shm_size", shm_size) or 0,
-            source_policy=_read("source_policy", source_policy),
+            source_policy=rules,
+            policy_verifier=verifier,
             ulimits=_read("ulimits", ulimits) or (),
             outputs=arrange(
                 read_outputs(outputs),
@@ -227,6 +239,7 @@ class BuildRequest:
                 tags=names,
                 annotations=annotated,
             ),
+            session_exporter=_read("session_exporter", session_exporter),
             secrets=_read("secrets", secrets) or {},
             ssh=_read("ssh", ssh) or {},
         )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         Attests,
         Caches,
         Contexts,
+        Exporters,
         Hosts,
         Limits,
         Outputs,
@@ -54,10 +55,13 @@ class BuildKeywords(TypedDict, total=False):
         push: send the image to its registry.
         load: load the image into the Engine.
         shm_size: of ``/dev/shm``: bytes, or ``64m``.
-        source_policy: rules about the sources of the build: a mapping, or the path of a file in JSON.
+        source_policy: rules about the sources of the build: a mapping, or the path of a file in JSON; or an
+            asynchronous function that decides about each source: see :mod:`buildkit_session.policy`.
         ulimits: ``{"nofile": (1024, 2048)}``.
         outputs: where the result goes: values of :mod:`buildkit_session.output` or texts as for ``--output``. An Engine
             keeps an image by default, a buildkitd nothing but its cache.
+        session_exporter: chooses further outputs when the result is there: an asynchronous function, or a
+            :class:`.SessionExporter`. With it there is no default.
         secrets: ``{"id": secret}`` with values of :mod:`buildkit_session.secret`, or ``["id=x,env=Y"]``.
         ssh: agents and keys by id: ``["default"]``, or ``{"id": agent}`` with values of :mod:`buildkit_session.ssh`.
     """
@@ -87,5 +91,6 @@ class BuildKeywords(TypedDict, total=False):
     source_policy: Policies
     ulimits: Limits | None
     outputs: Outputs
+    session_exporter: Exporters
     secrets: Secrets | None
     ssh: Agents

@@ -13,14 +13,28 @@ from typing import Final
 from buildkit_session.errors import InputError
 from buildkit_session.grpc.wirecheck import check_wire
 from buildkit_session.messages.moby.buildkit.v1.sourcepolicy import Policy
+from buildkit_session.services.policy import Verifier
 from buildkit_session.wording import a_type
 
-__all__ = ["read_source_policy"]
+__all__ = ["read_source_policies", "read_source_policy"]
 
 MAX_FILE: Final = 4 * 1024 * 1024
 """Bytes of a file with rules."""
 
 _HOW: Final = '{"rules": [{"action": "DENY", "selector": {"identifier": "docker-image://docker.io/library/*"}}]}'
+
+
+def read_source_policies(given: object) -> tuple[Policy | None, Verifier | None]:
+    """Take what is given as policy: rules as :func:`read_source_policy` takes them, a function, or both.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if isinstance(given, Verifier):
+        return (None if given.rules is None else read_source_policy(given.rules)), given
+    if callable(given):
+        return None, Verifier(given)
+    return read_source_policy(given), None
 
 
 def read_source_policy(given: object) -> Policy:

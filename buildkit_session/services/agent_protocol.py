@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from buildkit_session.errors import RemoteProtocolError
+from buildkit_session.services.agent_messages import FAILURE, LIST, SIGN, read_signing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,10 +23,6 @@ MAX_REQUEST: Final = 256 * 1024
 """Bytes of a request that OpenSSH's agent takes."""
 
 _LENGTH: Final = 4
-
-FAILURE: Final = b"\x05"
-
-_FORWARDED: Final = frozenset((11, 13))  # REQUEST_IDENTITIES, SIGN_REQUEST
 
 _ANSWERS: Final = {
     1: b"\x02\0\0\0\0",  # keys of version 1: there are none
@@ -70,5 +67,16 @@ def framed(body: bytes) -> bytes:
 
 
 def refusal(request: bytes) -> bytes | None:
-    """The answer to a request that the agent must not see; ``None`` for one that it may."""
-    return None if request[0] in _FORWARDED else _ANSWERS.get(request[0], FAILURE)
+    """The answer to a request that the agent must not see; ``None`` for one that it may.
+
+    One that is not well formed is refused too: what is looked at here and what the agent reads must be the same.
+    """
+    if request == LIST:
+        return None
+    if request[:1] != SIGN:
+        return _ANSWERS.get(request[0], FAILURE)
+    try:
+        read_signing(request)
+    except RemoteProtocolError:
+        return FAILURE
+    return None

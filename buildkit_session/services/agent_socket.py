@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
     from collections.abc import AsyncIterator
 
-__all__ = ["AgentSocket"]
+__all__ = ["AgentSocket", "connected"]
 
 PATIENCE: Final = 2.0
 """Seconds that an agent may take to accept a connection, as upstream has it. Its answers may take long: it may ask."""
@@ -47,19 +47,34 @@ class AgentSocket:
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[_Conversation]:
         """See :class:`~buildkit_session.services.ssh.Agent`. Each conversation is a connection of its own."""
-        try:
-            with anyio.fail_after(PATIENCE):
-                reader, writer = await asyncio.open_unix_connection(sock=await _connected(self._path))
-        except (OSError, ValueError) as error:  # TimeoutError among them; a path may be none
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise InputError(f"the ssh agent at {self._path} does not answer: {reason}; is it running?") from error
-        try:
+        async with connected(self._path, "ssh agent") as (reader, writer):
             yield _Conversation(reader, writer)
-        finally:
-            writer.transport.abort()
 
 
-async def _connected(path: str) -> socket.socket:
+@asynccontextmanager
+async def connected(path: str, what: str) -> AsyncIterator[tuple[StreamReader, StreamWriter]]:
+    """Have a connection to a socket, which ends with the block.
+
+    Args:
+        path: of the socket.
+        what: listens there, for people.
+
+    Raises:
+        InputError: (on entering) nobody answers.
+    """
+    try:
+        with anyio.fail_after(PATIENCE):
+            reader, writer = await asyncio.open_unix_connection(sock=await _open(path))
+    except (OSError, ValueError) as error:  # TimeoutError among them; a path may be none
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise InputError(f"the {what} at {path} does not answer: {reason}; is it running?") from error
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
+async def _open(path: str) -> socket.socket:
     """Connect to an agent, also to one that has more connections waiting than it takes.
 
     The event loop would wait for such a socket to become writable, and take it for connected then.

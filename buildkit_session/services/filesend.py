@@ -44,11 +44,11 @@ class FileSend:
     """Hands each stream to the target of its exporter.
 
     Args:
-        targets: by the index of the exporter in the build request.
+        targets: by the index of the exporter in the build request; may grow while serving.
     """
 
     def __init__(self, targets: Mapping[int, Target]) -> None:
-        self._targets = dict(targets)
+        self._targets = targets
 
     def routes(self) -> Iterable[Route]:
         """See :class:`~buildkit_session.services.Service`."""

@@ -1,8 +1,7 @@
-"""An ssh agent for key files: OpenSSH's own, started for a build and ended with it.
+"""An ssh agent for keys without a passphrase: OpenSSH's own, started for a build and ended with it.
 
-So every kind of key that OpenSSH knows works, and no key is in this process for longer than it takes to hand it over.
-The agent is the child of a shell that waits for the end of its input: it does not outlive this process, however that
-ends.
+It serves where the library that :mod:`~buildkit_session.services.private_keys` needs is not installed. The agent is the
+child of a shell that waits for the end of its input: it does not outlive this process, however that ends.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from anyio import to_thread
 
 from buildkit_session.errors import InputError, SessionError
 from buildkit_session.services.agent_socket import AgentSocket
+from buildkit_session.services.key_file import read_key
 from buildkit_session.services.programs import find_program, kill, run_program
 
 if TYPE_CHECKING:
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from anyio.abc import Process
 
 __all__ = ["key_agent"]
-
-MAX_KEY: Final = 100 * 1024
-"""Bytes of a key file, as upstream reads at most."""
 
 PATIENCE: Final = 10.0
 """Seconds for the agent to start, and to take a key."""
@@ -45,12 +42,12 @@ _AGENT: Final = 'umask 077; "$0" -D -a "$1" </dev/null >/dev/null & agent=$!; re
 
 @asynccontextmanager
 async def key_agent(
-    paths: Iterable[str | os.PathLike[str]], *, environ: Mapping[str, str] | None = None
+    keys: Iterable[str | os.PathLike[str] | bytes], *, environ: Mapping[str, str] | None = None
 ) -> AsyncIterator[AgentSocket]:
-    """Run an agent that has the keys of some files.
+    """Run an agent that has some keys.
 
     Args:
-        paths: of private keys without a passphrase.
+        keys: paths of private keys without a passphrase, or such keys themselves.
         environ: names, by its ``PATH``, where OpenSSH is.
 
     Raises:
@@ -73,8 +70,8 @@ async def key_agent(
         try:
             agent = AgentSocket(socket)
             await _ready(process, agent)
-            for path in paths:
-                await _add(add_program, path, {**environ, "SSH_AUTH_SOCK": str(socket), "SSH_ASKPASS_REQUIRE": "never"})
+            for key in keys:
+                await _add(add_program, key, {**environ, "SSH_AUTH_SOCK": str(socket), "SSH_ASKPASS_REQUIRE": "never"})
             yield agent
         finally:
             with anyio.CancelScope(shield=True):
@@ -102,23 +99,14 @@ async def _ready(process: Process, agent: AgentSocket) -> None:
     raise InputError("ssh-agent did not start: does it run when you start it by hand?")
 
 
-async def _add(program: str, path: str | os.PathLike[str], environ: Mapping[str, str]) -> None:
+async def _add(program: str, given: str | os.PathLike[str] | bytes, environ: Mapping[str, str]) -> None:
     """Hand a key over, by a pipe: of a file, its permissions might not please ssh-add."""
-    key = await to_thread.run_sync(_read, path)
+    name = "the key in memory" if isinstance(given, bytes) else os.fspath(given)
+    key = given if isinstance(given, bytes) else await to_thread.run_sync(read_key, given)
     try:
         with anyio.fail_after(PATIENCE):
             status, _ = await run_program([program, "-q", "-"], key, environ, max_output=MAX_OUTPUT)
     except (TimeoutError, OSError) as error:
-        raise InputError(f"ssh-add cannot be run for {os.fspath(path)}: {type(error).__name__}") from error
+        raise InputError(f"ssh-add cannot be run for {name}: {type(error).__name__}") from error
     if status != 0:
-        raise InputError(f"ssh-add does not take {os.fspath(path)}: is it a private key without a passphrase?")
-
-
-def _read(path: str | os.PathLike[str]) -> bytes:
-    try:
-        # Without waiting: it may be a pipe.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
-        with open(descriptor, "rb") as opened:
-            return opened.read(MAX_KEY) or b""
-    except OSError as error:
-        raise InputError(f"ssh key {os.fspath(path)} cannot be read: {error.strerror}") from error
+        raise InputError(f"ssh-add does not take {name}: is it a private key without a passphrase?")

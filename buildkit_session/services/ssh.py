@@ -2,7 +2,8 @@
 
 The daemon asks with ``CheckAgent`` whether there is one, when it prepares a step, and opens a ``ForwardAgent`` for each
 connection that the step makes to its end. What the bytes of those say is looked into
-(:mod:`~buildkit_session.services.agent_protocol`): a step may list keys and sign with them, and nothing else.
+(:mod:`~buildkit_session.services.agent_protocol`): a step may list keys and sign with them, and nothing else. What an
+agent answers is looked into as well. A socket that is forwarded raw is the exception: its bytes are nobody's business.
 
 Source: moby/buildkit:session/sshforward/ssh.go, ssh.proto, sshprovider/agentprovider.go.
 """
@@ -19,8 +20,10 @@ from buildkit_session.grpc.router import Codecs, Route, messages, unary
 from buildkit_session.grpc.status import Status
 from buildkit_session.messages.moby.filesync.v1 import BytesMessage  # that of SSH has the same fields
 from buildkit_session.messages.moby.sshforward.v1 import CheckAgentRequest, CheckAgentResponse
+from buildkit_session.services.agent_messages import checked
 from buildkit_session.services.agent_protocol import MAX_REQUEST, Frames, framed, refusal
 from buildkit_session.services.pieces import PIECES
+from buildkit_session.services.raw_socket import MAX_PIECE, RawSocket
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -35,9 +38,6 @@ AGENT_ID: Final = "buildkit.ssh.id"
 
 DEFAULT_ID: Final = "default"
 """What an empty id means."""
-
-MAX_PIECE: Final = 32 * 1024
-"""Bytes of a message, as everybody sends them."""
 
 log = logging.getLogger("buildkit_session.services")
 
@@ -76,7 +76,7 @@ class Ssh:
         agents: by id; ``default`` is the one of a mount that names none, and of git sources.
     """
 
-    def __init__(self, agents: Mapping[str, Agent]) -> None:
+    def __init__(self, agents: Mapping[str, Agent | RawSocket]) -> None:
         self._agents = {name or DEFAULT_ID: agent for name, agent in agents.items()}
 
     def __repr__(self) -> str:
@@ -92,20 +92,28 @@ class Ssh:
 
     async def _check_agent(self, request: CheckAgentRequest) -> CheckAgentResponse:
         # The step could only say that its connection was closed.
-        async with self._agent(request.id).connect():
+        agent = self._agent(request.id)
+        if isinstance(agent, RawSocket):
+            await agent.check()
+            return CheckAgentResponse()
+        async with agent.connect():
             return CheckAgentResponse()
 
     async def _forward_agent(self, call: IncomingCall[BytesMessage, BytesMessage]) -> None:
         """Answer until the step has said its last, or the agent has gone: then the step must see that too."""
+        agent = self._agent(call.metadata.get(AGENT_ID))
+        if isinstance(agent, RawSocket):
+            await agent.forward(call)
+            return
         frames = Frames(MAX_REQUEST)
-        async with self._agent(call.metadata.get(AGENT_ID)).connect() as conversation:
+        async with agent.connect() as conversation:
             while batch := await _next(call, conversation):
                 for request in _requests(frames, batch):
                     if (answer := await _answer(conversation, request)) is None:
                         return
                     await _send(call, framed(answer))
 
-    def _agent(self, name: str | None) -> Agent:
+    def _agent(self, name: str | None) -> Agent | RawSocket:
         if (agent := self._agents.get(name or DEFAULT_ID)) is None:
             raise RpcError(Status.NOT_FOUND, f"no ssh agent is forwarded as {(name or DEFAULT_ID)[:200]!r}")
         return agent
@@ -140,11 +148,15 @@ def _requests(frames: Frames, batch: list[BytesMessage]) -> Iterator[bytes]:
 
 async def _answer(conversation: Conversation, request: bytes) -> bytes | None:
     """The answer to a request, of the agent or in its place; ``None`` if the agent has gone."""
-    answer = refusal(request)
-    if answer is None:
-        return await conversation.ask(request)
-    log.debug("! a step asked an ssh agent for something else than keys and signatures: type %d", request[0])
-    return answer
+    if (refused := refusal(request)) is not None:
+        log.debug("! a step asked an ssh agent for something else than keys and signatures: type %d", request[0])
+        return refused
+    answer = await conversation.ask(request)
+    try:
+        return None if answer is None else checked(request, answer)
+    except RemoteProtocolError as error:  # one that breaks the protocol is of no more use than one that has gone
+        log.debug("! an ssh agent answered: %s", error)
+        return None
 
 
 async def _send(call: IncomingCall[BytesMessage, BytesMessage], data: bytes) -> None:

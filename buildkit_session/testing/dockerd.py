@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from buildkit_session.errors import InputError
 from buildkit_session.testing.archive import unpacked
 from buildkit_session.testing.errors import DaemonUnavailable, Unavailable
 from buildkit_session.testing.go_program import GoModule
@@ -65,7 +66,10 @@ def find_dockerd(wanted: Wanted = "installed") -> Iterator[Dockerd]:
     Raises:
         DaemonUnavailable: after the last one, where there was none at all; the text gives the reason of every place
             looked at.
+        InputError: (with the first one) nothing goes by that name.
     """
+    if wanted not in _SOURCES:
+        raise InputError(f"no dockerd {wanted!r}; name {', '.join(_SOURCES)}")
     reasons: list[str] = []
     found = False
     for source in _SOURCES[wanted]:

@@ -227,6 +227,12 @@ def test_a_usable_folder_is_not_fetched_again(monkeypatch: pytest.MonkeyPatch, t
         unpacked("sid", ["docker.io"], usable=lambda _: False)
 
 
+def test_no_dockerd_of_an_unknown_name() -> None:
+    unknown: Any = "99"
+    with pytest.raises(InputError, match=r"no dockerd .99.; name installed, .*newest"):
+        next(find_dockerd(unknown))
+
+
 def test_no_dockerd_gives_the_reason_of_every_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Where the cache cannot be written, each suite says so."""
     blocked = tmp_path / "file"

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buildkit_session.engine.error_details import (
+    MAX_DENIALS,
     MAX_JSON,
     CapabilityMissing,
     ErrorDetail,
@@ -19,6 +20,7 @@ from buildkit_session.engine.error_details import (
     FailedVertex,
     ProcessExit,
     RequestUnknown,
+    SourceDenied,
     error_details,
 )
 from buildkit_session.engine.source_json import MAX_RANGES
@@ -40,8 +42,10 @@ KINDS = [
     "errdefs.FrontendCap+json",
     "errdefs.Subrequest+json",
     "gatewayapi.ExitMessage+json",
+    "policysession.DecisionResponse+json",
 ]
 NAMES = ["info", "data", "ranges", "start", "line", "digest", "inputIDs", "op", "file", "index", "name", "Code"]
+NAMES += ["denyMessages", "message"]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
@@ -94,6 +98,15 @@ def test_a_failed_operation() -> None:
     solve = FailedSolve(("a",), ("b", "c"), {"exec": {}}, file_action=1)
     assert detail("errdefs.Solve+json", value) == solve
     assert detail("errdefs.Solve+json", {"cache": {}}) == FailedSolve(cache_input=0)
+
+
+def test_a_denied_source() -> None:
+    said: list[object] = [{"message": "no"}, {}, {"message": "x" * 10_000}, None]
+    found = detail("policysession.DecisionResponse+json", {"action": 1, "denyMessages": said * 10})
+    assert isinstance(found, SourceDenied)
+    assert found.messages[:2] == ("no", "")
+    assert len(found.messages) == MAX_DENIALS
+    assert max(map(len, found.messages)) < 5000
 
 
 @pytest.mark.parametrize(

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import socket
 import subprocess
+from base64 import b64encode
 from pathlib import Path
 from shutil import which
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from buildkit_session.errors import InputError
 from buildkit_session.request import ssh
-from buildkit_session.request.ssh import SshAgent, SshKeys
+from buildkit_session.request.ssh import SshAgent, SshKeys, SshRaw
+from buildkit_session.services.agent_messages import Identity, fingerprint
+from buildkit_session.services.chosen_keys import ChosenKeys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 PLAIN = b"-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n"
 ENCRYPTED = b"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END RSA PRIVATE KEY-----\n"
 PKCS8 = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"
+
+UNTYPED: Any = ssh
 
 
 @pytest.fixture
@@ -42,11 +47,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ("=agent", "default", SshAgent(Path("agent"))),
         ("work=agent", "work", SshAgent(Path("agent"))),
         ("work=key", "work", SshKeys((Path("key"),))),
+        ("work=agent,raw=true", "work", SshRaw(Path("agent"))),
         ("work=key,./key", "work", SshKeys((Path("key"), Path("./key")))),
     ],
 )
 @pytest.mark.usefixtures("place")
-def test_what_a_text_means(text: str, name: str, source: SshAgent | SshKeys) -> None:
+def test_what_a_text_means(text: str, name: str, source: ssh.SshSource) -> None:
     assert ssh.parse(text) == (name, source)
 
 
@@ -57,6 +63,9 @@ def test_what_a_text_means(text: str, name: str, source: SshAgent | SshKeys) -> 
         ("a=agent,other", "only single socket allowed"),
         ("a=agent,key", "invalid combination of keys and sockets"),
         ("a=key,", "empty path"),
+        ("a=agent,raw=false", "failed to stat raw=false"),
+        ("a=key,raw=true", "failed to stat raw=true"),
+        ("a=agent,other,raw=true", "failed to stat raw=true"),
     ],
 )
 @pytest.mark.usefixtures("place")
@@ -113,3 +122,72 @@ def test_keys_of_openssh(tmp_path: Path, kind: str, form: str) -> None:
     ssh.keys(tmp_path / "plain").check()
     with pytest.raises(InputError, match="passphrase protected"):
         ssh.keys(tmp_path / "locked").check()
+
+
+@pytest.mark.skipif(which("ssh-keygen") is None, reason="no ssh-keygen")
+def test_a_key_with_a_passphrase(tmp_path: Path) -> None:
+    """It is in no text of the values, and no key is either."""
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", str(tmp_path / "key")]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    content = (tmp_path / "key").read_bytes()
+    for passphrase in ("secret", b"secret", lambda _path: "secret"):
+        given = ssh.keys(tmp_path / "key", content, passphrase=passphrase)
+        given.check()
+        assert "secret" not in repr(given)
+        assert "BEGIN" not in repr(given)
+    for key in (tmp_path / "key", content):
+        with pytest.raises(InputError, match="this private key is passphrase protected; add it to an agent"):
+            ssh.keys(key).check()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: UNTYPED.keys("key", passphrase=3), "passphrase of ssh keys must be .* not an int"),
+        (lambda: ssh.keys(PLAIN.decode()), "give a key itself as bytes"),
+        (lambda: ssh.agent(only=[]), "one key or more"),
+        (lambda: UNTYPED.agent(only=3), "one key or more"),
+        (lambda: UNTYPED.agent(only=["a", b"b"]), "one key or more"),
+        (lambda: UNTYPED.agent(confirm=True), "must be a function"),
+        (lambda: ssh.raw(""), "path of a socket"),
+        (lambda: ssh.agent("agent", only="MD5:aa").check(), "no fingerprint"),
+        (lambda: ssh.agent("agent", only="SHA256:short").check(), "no fingerprint"),
+        (lambda: ssh.agent("agent", only="missing.pub").check(), "missing.pub cannot be read"),
+        (lambda: ssh.keys("key", only=Path("key")).check(), "no public ssh key"),
+        (lambda: ssh.agent("agent", only="ssh-rsa AAAAC3Nz me").check(), "damaged"),
+        (lambda: ssh.raw("key").check(), "not a socket"),
+    ],
+)
+@pytest.mark.usefixtures("place")
+def test_what_cannot_be(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        make()
+    assert "BEGIN" not in str(caught.value)
+
+
+def test_certificates_and_keys_in_hardware(place: Path) -> None:
+    (place / "key").write_text("ssh-ed25519-cert-v01@openssh.com AAAA me\n")
+    with pytest.raises(InputError, match="is a certificate"):
+        ssh.keys("key").check()
+    public = b"".join(len(part).to_bytes(4) + part for part in (b"sk-ssh-ed25519@openssh.com", b"x" * 32, b"ssh:"))
+    parts = [b"none", b"none", b"", (1).to_bytes(4), public]
+    raw = b"openssh-key-v1\0" + b"".join(p if p == parts[3] else len(p).to_bytes(4) + p for p in parts)
+    body = b64encode(raw).decode()
+    (place / "key").write_text(f"-----BEGIN OPENSSH PRIVATE KEY-----\n{body}\n-----END OPENSSH PRIVATE KEY-----\n")
+    with pytest.raises(InputError, match="security key"):
+        ssh.keys("key").check()
+
+
+def test_ways_to_choose_a_key(tmp_path: Path) -> None:
+    """Which do not take one key for another."""
+    blob = b"\0\0\0\x0bssh-ed25519" + b"\0\0\0 " + b"x" * 32
+    key, other = Identity(blob, b"me@home"), Identity(blob[:-1] + b"y", b"me")
+    line = f"ssh-ed25519 {b64encode(blob).decode()}"
+    (tmp_path / "id.pub").write_text(f"{line} me@work\n")
+    named = (fingerprint(blob), line, f"{line} a comment", tmp_path / "id.pub", str(tmp_path / "id.pub"), "me@home")
+    for only in named:
+        chosen = ChosenKeys.of([only])
+        assert chosen.has(key)
+        assert not chosen.has(other)
+        assert chosen.missing([other]) in {fingerprint(blob), "me@home"}
+        assert chosen.missing([key]) is None

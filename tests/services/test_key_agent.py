@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+from agents import make_key
 
 from buildkit_session.errors import InputError
+from buildkit_session.request import ssh
+from buildkit_session.services.agent_socket import AgentSocket
 from buildkit_session.services.key_agent import key_agent
+from buildkit_session.services.opened_keys import identities_of, opened_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,16 +38,8 @@ def own_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         yield directory
 
 
-def make_key(path: Path, kind: str, passphrase: str = "", form: str = "RFC4716") -> str:
-    """Make a key; returns the public half, without the comment."""
-    size = ["-b", "2048"] if kind == "rsa" else []
-    command = ["ssh-keygen", "-q", "-t", kind, *size, "-N", passphrase, "-f", str(path)]
-    subprocess.run([*command, *(["-m", form] if form != "RFC4716" else [])], check=True)
-    return " ".join(path.with_suffix(".pub").read_text().split()[:2])
-
-
-async def listed(paths: list[Path]) -> str:
-    async with key_agent(paths) as agent, agent.connect() as conversation:
+async def listed(keys: list[Path | bytes]) -> str:
+    async with key_agent(keys) as agent, agent.connect() as conversation:
         answer = await conversation.ask(b"\x0b")
     assert answer is not None
     assert answer[0] == 12
@@ -55,7 +51,7 @@ async def listed(paths: list[Path]) -> str:
 )
 async def test_kinds_of_keys(tmp_path: Path, kind: str, form: str) -> None:
     """Whoever may read the file, as long as this process may."""
-    public = make_key(tmp_path / "key", kind, form=form)
+    public = make_key(tmp_path / "key", kind, "", "-m", form)
     (tmp_path / "key").chmod(0o644)
     found = await listed([tmp_path / "key"])
     assert b64decode(public.split()[1]).hex() in found
@@ -64,7 +60,7 @@ async def test_kinds_of_keys(tmp_path: Path, kind: str, form: str) -> None:
 async def test_several_keys(tmp_path: Path) -> None:
     make_key(tmp_path / "a", "ed25519")
     make_key(tmp_path / "b", "ed25519")
-    found = await listed([tmp_path / "a", tmp_path / "b"])
+    found = await listed([tmp_path / "a", (tmp_path / "b").read_bytes()])
     assert found.startswith("0c00000002")
 
 
@@ -117,6 +113,20 @@ async def test_the_agent_ends_with_the_process(tmp_path: Path, own_temporary_dir
         assert len(agents()) == 1
         process.kill()
     await gone()
+
+
+async def test_it_serves_where_the_library_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For keys without a passphrase; for others the error says what to install, before the build."""
+    make_key(tmp_path / "open", "ed25519")
+    make_key(tmp_path / "locked", "ed25519", "words")
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    given = ssh.keys(tmp_path / "open", (tmp_path / "open").read_bytes())
+    given.check()
+    async with opened_keys((*given.paths, *given.contents), None) as agent:
+        assert isinstance(agent, AgentSocket)
+        assert len(await identities_of(agent)) == 1
+    with pytest.raises(InputError, match=r"pip install 'buildkit-session\[ssh\]'"):
+        ssh.keys(tmp_path / "locked", passphrase="words").check()  # noqa: S106 - of a key made here
 
 
 async def test_without_openssh(tmp_path: Path) -> None:

@@ -2,70 +2,63 @@
 
 from __future__ import annotations
 
-import asyncio
+import os
+import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from calls import ScriptedCall, serve
+from agents import listening
+from calls import RESET, ScriptedCall, serve
 
-from buildkit_session.errors import InputError, RpcError
+from buildkit_session.errors import InputError, RpcError, StreamReset
 from buildkit_session.grpc.status import Status
 from buildkit_session.messages.moby.filesync.v1 import BytesMessage
 from buildkit_session.messages.moby.sshforward.v1 import CheckAgentRequest
+from buildkit_session.services.agent_guard import AgentGuard
+from buildkit_session.services.agent_messages import LIST, Identity, fingerprint, identities_answer, signature_answer
 from buildkit_session.services.agent_protocol import framed
 from buildkit_session.services.agent_socket import AgentSocket
+from buildkit_session.services.chosen_keys import ChosenKeys
+from buildkit_session.services.raw_socket import RawSocket
 from buildkit_session.services.ssh import Ssh
+from buildkit_session.services.ssh_wire import string
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from buildkit_session.services.sign_request import SignRequest
 
 pytestmark = pytest.mark.anyio
 
-LIST, SIGN, REMOVE_ALL, EXTENSION = b"\x0b", b"\x0dkey and data", b"\x13", b"\x1bsession-bind@openssh.com"
-KEYS = b"\x0c" + b"k" * 100_000
+REMOVE_ALL, EXTENSION = b"\x13", b"\x1bsession-bind@openssh.com"
+IDENTITIES = [Identity(string(b"ssh-ed25519") + bytes([number]) * 100, b"key %d" % number) for number in range(200)]
+KEYS = identities_answer(IDENTITIES)
 
 
-@asynccontextmanager
-async def listening(
-    path: Path, converse: Callable[[StreamReader, StreamWriter], Awaitable[None]]
-) -> AsyncIterator[None]:
-    """A server that is done with all its connections in the end."""
-    running = 0
-    idle = anyio.Event()
+def signing(identity: Identity, data: bytes = b"data") -> bytes:
+    return b"\x0d" + string(identity.blob) + string(data) + bytes(4)
 
-    async def handle(reader: StreamReader, writer: StreamWriter) -> None:
-        nonlocal running
-        running += 1
-        try:
-            await converse(reader, writer)
-        except OSError:  # the other end was quicker
-            pass
-        finally:
-            writer.transport.abort()
-            running -= 1
-            idle.set()
 
-    async with await asyncio.start_unix_server(handle, path, backlog=5):
-        yield
-        with anyio.fail_after(60):
-            while running:
-                idle = anyio.Event()
-                await idle.wait()
+def signed(request: bytes) -> bytes:
+    return signature_answer(request)
+
+
+SIGN = signing(IDENTITIES[0])
 
 
 @asynccontextmanager
 async def agent(tmp_path: Path) -> AsyncIterator[list[bytes]]:
-    """Lists many keys, and signs with a copy; yields the list of what it was asked."""
+    """Lists many keys, and signs whatever it is asked with a copy; yields the list of what it was asked."""
     asked: list[bytes] = []
 
     async def converse(reader: StreamReader, writer: StreamWriter) -> None:
         while size := int.from_bytes(await reader.read(4)):
             asked.append(await reader.readexactly(size))
-            writer.write(framed(KEYS if asked[-1] == LIST else b"\x0e" + asked[-1]))
+            writer.write(framed(KEYS if asked[-1] == LIST else signed(asked[-1])))
             await writer.drain()
 
     async with listening(tmp_path / "agent", converse):
@@ -83,6 +76,12 @@ def said(call: ScriptedCall) -> bytes:
     return b"".join(message.data for message in call.sent)
 
 
+def guarding(tmp_path: Path, *chosen: Identity, confirm: Any = None) -> Ssh:
+    keys = ChosenKeys(frozenset(fingerprint(one.blob) for one in chosen))
+    agent = AgentSocket(tmp_path / "agent")
+    return Ssh({"": AgentGuard(agent, "default", chosen=keys if chosen else None, confirm=confirm)})
+
+
 async def check(service: Ssh, name: str) -> None:
     await serve(service, "CheckAgent", ScriptedCall([CheckAgentRequest(id=name)]))
 
@@ -92,7 +91,7 @@ async def test_keys_and_signatures(tmp_path: Path) -> None:
         call = forwarding(framed(LIST)[:3], framed(LIST)[3:] + framed(SIGN), b"")
         await serve(Ssh({"default": AgentSocket(tmp_path / "agent")}), "ForwardAgent", call)
         assert asked == [LIST, SIGN]
-    assert said(call) == framed(KEYS) + framed(b"\x0e" + SIGN)
+    assert said(call) == framed(KEYS) + framed(signed(SIGN))
 
 
 async def test_nothing_else_reaches_the_agent(tmp_path: Path) -> None:
@@ -101,7 +100,7 @@ async def test_nothing_else_reaches_the_agent(tmp_path: Path) -> None:
         call = forwarding(framed(EXTENSION) + framed(SIGN) + framed(REMOVE_ALL) + framed(SIGN))
         await serve(Ssh({"default": AgentSocket(tmp_path / "agent")}), "ForwardAgent", call)
         assert asked == [SIGN, SIGN]
-    assert said(call) == framed(b"\x1c") + framed(b"\x0e" + SIGN) + framed(b"\x05") + framed(b"\x0e" + SIGN)
+    assert said(call) == framed(b"\x1c") + framed(signed(SIGN)) + framed(b"\x05") + framed(signed(SIGN))
 
 
 @pytest.mark.parametrize("data", [b"\0\0\0\0", b"\xff\xff\xff\xff", framed(SIGN) + b"\x7f\0\0\0"])
@@ -139,22 +138,34 @@ async def test_an_agent_that_is_not_there(tmp_path: Path) -> None:
             await check(Ssh({"default": AgentSocket(path)}), "")
 
 
-@pytest.mark.parametrize("behaviour", ["ends at once", "ends when asked", "speaks unasked", "answers nonsense"])
-async def test_an_agent_that_goes_ends_the_call(tmp_path: Path, behaviour: str) -> None:
-    """AU-21: a step that only waits for the answer would wait for ever otherwise."""
+ANSWERS = {
+    "answers nonsense": b"\0\0\0\0",
+    "answers something else": framed(b"\x06"),
+    "answers a signature": framed(b"\x0e" + string(b"signature")),
+    "lists without end": framed(b"\x0c\xff\xff\xff\xff" + KEYS[5:]),
+    "goes amid its answer": framed(KEYS)[:-1],
+    "announces too much": b"\xff\xff\xff\xff",
+}
+
+
+@pytest.mark.parametrize("guarded", [False, True], ids=["", "guarded"])
+@pytest.mark.parametrize("behaviour", ["ends at once", "ends when asked", "speaks unasked", *ANSWERS])
+async def test_an_agent_that_goes_ends_the_call(tmp_path: Path, behaviour: str, guarded: bool) -> None:
+    """AU-21: a step that only waits for the answer would wait for ever otherwise. So does one that talks nonsense."""
 
     async def converse(reader: StreamReader, writer: StreamWriter) -> None:
         if behaviour == "speaks unasked":
             writer.write(b"hello")
         elif behaviour != "ends at once":
             await reader.read(100)
-        if behaviour == "answers nonsense":
-            writer.write(b"\0\0\0\0")
-        if behaviour in {"speaks unasked", "answers nonsense"}:
+        if answer := ANSWERS.get(behaviour):
+            writer.write(answer)
+            await writer.drain()
+        if behaviour == "speaks unasked" or (answer and behaviour != "goes amid its answer"):
             await reader.read()
 
     async with listening(tmp_path / "agent", converse):
-        service = Ssh({"default": AgentSocket(tmp_path / "agent")})
+        service = guarding(tmp_path, IDENTITIES[0]) if guarded else Ssh({"": AgentSocket(tmp_path / "agent")})
         asks = () if behaviour in {"ends at once", "speaks unasked"} else (framed(LIST),)
         call = forwarding(*asks, stalled=True)
         await serve(service, "ForwardAgent", call)
@@ -171,3 +182,129 @@ async def test_many_at_once(tmp_path: Path) -> None:
                 tasks.start_soon(serve, service, "ForwardAgent", call)
     assert len(asked) == 200
     assert {said(call) for call in calls} == {framed(KEYS)}
+
+
+async def test_only_chosen_keys_are_there(tmp_path: Path) -> None:
+    """A step that knows another key of the agent, and names it, gets no signature of it."""
+    first, second, third = IDENTITIES[:3]
+    asks = b"".join(map(framed, (LIST, signing(first), signing(second), signing(third))))
+    async with agent(tmp_path) as asked:
+        keys = ChosenKeys(frozenset([fingerprint(first.blob)]), frozenset([b"key 2"]))
+        guard = AgentGuard(AgentSocket(tmp_path / "agent"), "default", chosen=keys, confirm=None)
+        call = forwarding(asks)
+        await serve(Ssh({"": guard}), "ForwardAgent", call)
+    answers = (identities_answer([first, third]), signed(signing(first)), b"\x05", signed(signing(third)))
+    assert said(call) == b"".join(map(framed, answers))
+    assert [request for request in asked if request != LIST] == [signing(first), signing(third)]
+
+
+@pytest.mark.parametrize("verdict", [True, False, None, 1, "yes", RuntimeError("words"), "cancelled"])
+async def test_who_is_asked_may_refuse(tmp_path: Path, verdict: object, caplog: pytest.LogCaptureFixture) -> None:
+    """By anything but True."""
+    requests = []
+
+    async def confirm(request: SignRequest) -> object:
+        requests.append(request)
+        await anyio.lowlevel.checkpoint()
+        failure = anyio.get_cancelled_exc_class()() if verdict == "cancelled" else verdict
+        if isinstance(failure, BaseException):
+            raise failure
+        return verdict
+
+    async with agent(tmp_path) as asked:
+        call = forwarding(framed(SIGN) + framed(LIST))
+        await serve(guarding(tmp_path, confirm=confirm), "ForwardAgent", call)
+    assert said(call) == framed(signed(SIGN) if verdict is True else b"\x05") + framed(KEYS)
+    assert asked.count(SIGN) == (verdict is True)
+    (request,) = requests
+    assert (request.id, request.comment, request.key_type) == ("default", "key 0", "ssh-ed25519")
+    assert (request.fingerprint, request.kind) == (fingerprint(IDENTITIES[0].blob), "data")
+    assert "words" not in caplog.text
+
+
+async def test_who_thinks_holds_nobody_else_up(tmp_path: Path) -> None:
+    """And is left alone when the step has gone."""
+    ended = []
+    thinking = anyio.Event()
+
+    async def confirm(request: SignRequest) -> bool:
+        thinking.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append(request.comment)
+        return True
+
+    service = guarding(tmp_path, confirm=confirm)
+    async with agent(tmp_path), anyio.create_task_group() as tasks:
+        tasks.start_soon(serve, service, "ForwardAgent", forwarding(framed(SIGN)))
+        await thinking.wait()
+        other = forwarding(framed(LIST))
+        await serve(service, "ForwardAgent", other)
+        assert said(other) == framed(KEYS)
+        assert not ended
+        tasks.cancel_scope.cancel()
+    assert ended == ["key 0"]
+
+
+async def test_a_plain_function_decides_in_a_thread(tmp_path: Path) -> None:
+    async with agent(tmp_path):
+        call = forwarding(framed(SIGN))
+        await serve(guarding(tmp_path, confirm=lambda request: request.comment == "key 0"), "ForwardAgent", call)
+    assert said(call) == framed(signed(SIGN))
+
+
+@asynccontextmanager
+async def upper(tmp_path: Path) -> AsyncIterator[Ssh]:
+    """A server behind a raw socket that says it all in capitals, once the other side has said its last."""
+
+    async def converse(reader: StreamReader, writer: StreamWriter) -> None:
+        writer.write((await reader.read()).upper())
+        await writer.drain()
+
+    async with listening(tmp_path / "raw", converse):
+        yield Ssh({"": RawSocket(tmp_path / "raw")})
+
+
+async def test_raw_bytes_both_ways(tmp_path: Path) -> None:
+    """AU-20: a step that has ended its half still gets its answer. Nothing of it is taken for an agent's message."""
+    data = b"\0\0\0\0" + b"hello" * 200_000
+    async with upper(tmp_path) as service:
+        await check(service, "")
+        calls = [forwarding(data[:9], data[9:]) for _ in range(20)]
+        async with anyio.create_task_group() as tasks:
+            for call in calls:
+                tasks.start_soon(serve, service, "ForwardAgent", call)
+    assert {said(call) for call in calls} == {data.upper()}
+
+
+async def test_a_raw_server_that_has_said_its_last_ends_the_call(tmp_path: Path) -> None:
+    """Also while the step is silent, or has more to say than the server reads."""
+
+    async def converse(reader: StreamReader, writer: StreamWriter) -> None:
+        writer.write(b"bye")
+        await writer.drain()
+
+    async with listening(tmp_path / "raw", converse):
+        service = Ssh({"": RawSocket(tmp_path / "raw")})
+        for batches in ((), (b"x" * 1_000_000,)):
+            call = forwarding(*batches, stalled=True)
+            await serve(service, "ForwardAgent", call)
+            assert b"bye".startswith(said(call))
+
+
+async def test_a_step_that_goes_ends_a_raw_connection(tmp_path: Path) -> None:
+    async with upper(tmp_path) as service:
+        with pytest.raises(StreamReset):
+            await serve(service, "ForwardAgent", forwarding(b"x", RESET))
+
+
+async def test_a_raw_socket_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for name, message in (("none", "not there"), ("file", "not a socket")):
+        with pytest.raises(InputError, match=message):
+            await check(Ssh({"": RawSocket(tmp_path / name)}), "")
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(os.fspath(tmp_path / "dead"))
+        with pytest.raises(InputError, match="dead does not answer"):
+            await serve(Ssh({"": RawSocket(tmp_path / "dead")}), "ForwardAgent", forwarding(b"x"))

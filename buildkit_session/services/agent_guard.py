@@ -1,0 +1,111 @@
+"""A guard in front of an ssh agent: steps see the keys that were chosen, and somebody may refuse a signature."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, TypeAlias
+
+import anyio
+
+from buildkit_session.errors import RemoteProtocolError
+from buildkit_session.services.agent_messages import (
+    FAILURE,
+    LIST,
+    Identity,
+    Signing,
+    identities_answer,
+    read_identities,
+    read_signing,
+)
+from buildkit_session.services.callbacks import called
+from buildkit_session.services.sign_request import SignRequest, sign_request
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from buildkit_session.services.chosen_keys import ChosenKeys
+    from buildkit_session.services.ssh import Agent, Conversation
+
+    Confirm: TypeAlias = Callable[[SignRequest], "Awaitable[bool] | bool"]
+
+__all__ = ["AgentGuard"]
+
+log = logging.getLogger("buildkit_session.services")
+
+
+class AgentGuard:
+    """An :class:`~buildkit_session.services.ssh.Agent` that lets another one be asked for less.
+
+    Args:
+        agent: that has the keys.
+        name: under which it is forwarded.
+        chosen: the keys that are listed and may sign; ``None`` for all.
+        confirm: is asked before each signature, and signs by returning ``True`` and nothing else.
+    """
+
+    def __init__(self, agent: Agent, name: str, *, chosen: ChosenKeys | None, confirm: Confirm | None) -> None:
+        self._agent = agent
+        self._name = name
+        self._chosen = chosen
+        self._confirm = confirm
+
+    def __repr__(self) -> str:
+        return f"<AgentGuard {self._agent!r}>"
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[_Guarded]:
+        """See :class:`~buildkit_session.services.ssh.Agent`."""
+        async with self._agent.connect() as conversation:
+            yield _Guarded(self, conversation)
+
+    async def identities(self, conversation: Conversation) -> tuple[Identity, ...] | None:
+        """The keys that may be used, as the agent has them now; ``None`` if it has gone or breaks the protocol."""
+        answer = await conversation.ask(LIST)
+        if answer is None or answer == FAILURE:
+            return None if answer is None else ()
+        try:
+            identities = read_identities(answer)
+        except RemoteProtocolError:
+            return None
+        return tuple(one for one in identities if self._chosen is None or self._chosen.has(one))
+
+    async def allows(self, identity: Identity, signing: Signing) -> bool:
+        """Ask whether a key may sign. Whatever fails is a refusal."""
+        if self._confirm is None:
+            return True
+        request = sign_request(self._name, identity, signing)
+        answers: list[object] = []
+
+        async def ask(confirm: Confirm) -> None:
+            try:
+                answers.append(await called(confirm, request))
+            except Exception as error:  # noqa: BLE001 - any code may be behind it; its text may hold anything
+                log.warning("no signature for a step: confirm= of the ssh agent failed with %s", type(error).__name__)
+
+        # A task of its own: one that cancels itself is not this call being cancelled.
+        async with anyio.create_task_group() as asking:
+            asking.start_soon(ask, self._confirm)
+        return bool(answers) and answers[0] is True
+
+
+class _Guarded:
+    def __init__(self, guard: AgentGuard, conversation: Conversation) -> None:
+        self._guard = guard
+        self._conversation = conversation
+
+    async def ask(self, request: bytes) -> bytes | None:
+        # Listed anew each time: an agent may lose a key, and which keys have a comment may change.
+        if (identities := await self._guard.identities(self._conversation)) is None:
+            return None
+        if request == LIST:
+            return identities_answer(identities)
+        signing = read_signing(request)
+        identity = next((one for one in identities if one.blob == signing.blob), None)
+        if identity is None or not await self._guard.allows(identity, signing):
+            log.debug("! a step was refused a signature")
+            return FAILURE
+        return await self._conversation.ask(request)
+
+    async def ended(self) -> None:
+        await self._conversation.ended()
