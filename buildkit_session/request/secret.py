@@ -22,6 +22,7 @@ import stat
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from inspect import isawaitable, iscoroutinefunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
@@ -33,6 +34,9 @@ from buildkit_session.wording import a_type
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from anyio import CapacityLimiter
+    from anyio.lowlevel import RunVar
 
     Found: TypeAlias = bytes | str | None
 
@@ -55,6 +59,9 @@ __all__ = [
 
 MAX_SIZE: Final = 500 * 1024
 """Bytes of one secret, as upstream's clients have it."""
+
+MAX_CALLS: Final = 10
+"""Plain functions that run at once; a daemon can ask a hundred times, and a function can be slow."""
 
 _KINDS: Final = ("file", "env")
 _GRAMMAR: Final = "write id=NAME,src=PATH or id=NAME,env=VARIABLE"
@@ -123,7 +130,7 @@ class FileSecret(Secret):
 
     async def read(self) -> bytes:
         """Read the file, in a thread."""
-        return await _in_thread(self._read, cancellable=False)
+        return await _in_thread(self._read)
 
     def check(self) -> None:
         """Raise InputError if the file is missing, not a regular file, too large, or may not be read."""
@@ -216,7 +223,7 @@ class CallSecret(Secret):
     async def _call(self) -> Found:
         if iscoroutinefunction(self.function):
             return await self.function()  # type: ignore[no-any-return]  # what it returns is checked
-        found = await _in_thread(self.function, cancellable=True)
+        found = await _in_thread(self.function, _caller_threads())
         return await found if isawaitable(found) else found
 
 
@@ -329,16 +336,36 @@ def _read(text: str) -> dict[str, str]:
     return given
 
 
-async def _in_thread(function: Callable[[], FoundT], *, cancellable: bool) -> FoundT:
-    """Call a function that blocks.
+async def _in_thread(function: Callable[[], FoundT], limiter: CapacityLimiter | None = None) -> FoundT:
+    """Call a function that blocks; one with a limiter may be left to itself.
 
     What it returns takes no way through the event loop, which in debug mode logs the arguments of slow callbacks.
     """
     from anyio import to_thread  # noqa: PLC0415 - most builds have no secrets, and their start is measured
 
     found: list[FoundT] = []
-    await to_thread.run_sync(lambda: found.append(function()), abandon_on_cancel=cancellable)
+    await to_thread.run_sync(lambda: found.append(function()), abandon_on_cancel=limiter is not None, limiter=limiter)
     return found.pop()
+
+
+def _caller_threads() -> CapacityLimiter:
+    """The threads for functions of callers, of each event loop: files are read and written by others."""
+    from anyio import CapacityLimiter  # noqa: PLC0415 - as above
+
+    threads = _limiters()
+    try:
+        return threads.get()
+    except LookupError:
+        limiter = CapacityLimiter(MAX_CALLS)
+        threads.set(limiter)
+        return limiter
+
+
+@cache
+def _limiters() -> RunVar[CapacityLimiter]:
+    from anyio.lowlevel import RunVar  # noqa: PLC0415 - as above
+
+    return RunVar("buildkit_session_secrets")
 
 
 def _read_at_most(descriptor: int, size: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -209,6 +210,31 @@ def test_an_asynchronous_function_is_cancelled_with_its_caller() -> None:
         assert cancelled.is_set()
 
     anyio.run(main)
+
+
+def test_functions_that_are_stuck_leave_threads_for_others() -> None:
+    """However often a daemon asks; the loop's own threads read and write its files."""
+    go_on = threading.Event()
+
+    def stuck() -> str:
+        go_on.wait(60)
+        return HIDDEN
+
+    async def main() -> list[bytes | None]:
+        values: list[bytes | None] = []
+
+        async def ask() -> None:
+            values.append(await secret.call(stuck).read())
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(60):
+                tasks.start_soon(ask)
+            await anyio.wait_all_tasks_blocked()
+            with anyio.fail_after(30):
+                await anyio.to_thread.run_sync(go_on.set)
+        return values
+
+    assert anyio.run(main) == [HIDDEN.encode()] * 60
 
 
 @pytest.mark.parametrize(
