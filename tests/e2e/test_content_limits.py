@@ -200,3 +200,19 @@ async def test_a_damaged_cache(address: str, context: Path, tmp_path: Path) -> N
             dockerfile.write("COPY none /\n")
         with pytest.raises(bk.BuildError, match="none"):
             await client.build(context, cache_from=caches, outputs=[out])
+
+
+async def test_a_damaged_context_is_named(address: str, context: Path, tmp_path: Path) -> None:
+    """As a build context there is no doing without it; of all that the daemon says the caller needs the place."""
+    layout, derived = tmp_path / "layout", tmp_path / "derived"
+    derived.mkdir()
+    (derived / "Dockerfile").write_text("FROM base\nCOPY Dockerfile /derived\n")
+    await build(address, context, outputs=[f"type=oci,tar=false,dest={layout}"])
+    damaged = max((layout / "blobs/sha256").iterdir(), key=lambda file: file.stat().st_size)
+    damaged.chmod(0o644)
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    contexts = {"base": f"oci-layout://{layout}"}
+    async with bk.connect(address) as client:
+        await client.prune(all=True)
+        with pytest.raises(bk.TransferError, match=f"blob sha256:{damaged.name} of the OCI layout {layout} is damaged"):
+            await client.build(derived, build_contexts=contexts, outputs=[bk.output.local(tmp_path / "out")])
