@@ -61,8 +61,8 @@ class BuildResult:
         exports: what was written to directories, and what listings found, in the order of the outputs.
         ref: the name of the build in the daemon's history; empty where the Engine's own endpoint ran it.
         metadata: what the exporters report, such as ``containerimage.digest``; likewise.
-        warnings: what was left out, and the build has succeeded all the same: cache that could not be imported,
-            annotations without an image that was asked for.
+        warnings: what was left out, and the build has succeeded all the same: cache that could not be imported, or not
+            be exported where that is allowed (``ignore-error``), annotations without an image that was asked for.
     """
 
     image_id: str | None
@@ -76,8 +76,15 @@ class BuildResult:
 class Finish(Protocol):
     """What is left to do when a build has succeeded."""
 
-    def __call__(self, response: Mapping[str, str], /) -> object:
-        """Do it, in a thread; raises SessionError."""
+    def __call__(self, response: Mapping[str, str], failure: Exception | None, /) -> Iterable[str]:
+        """Do it, in a thread, given what the exporters report and what went wrong on this side, if anything.
+
+        Returns:
+            Warnings.
+
+        Raises:
+            SessionError: it could not be done.
+        """
 
 
 class Build:
@@ -137,7 +144,7 @@ class Build:
         try:
             event = await self._next()
         except BuildError as error:
-            cause = self._session.own_failure or self._explain(error.message)
+            cause = self._session.failure_behind(error.message) or self._explain(error.message)
             if isinstance(cause, CallbackError):
                 raise cause from cause.__cause__  # the caller's own exception
             if isinstance(cause, SessionError):
@@ -164,14 +171,14 @@ class Build:
         for target in self._targets:
             await _wait_for(target)
         exports = [await target.commit() for target in self._targets]
-        await self._finish_layouts(response)
+        failed_exports = await self._finish_layouts(response)
         return BuildResult(
             image or None,
             tuple(self._outputs),
             tuple(export for export in exports if export is not None),
             self.ref,
             response,
-            (*self.warnings, *self._failed_imports.values()),
+            (*self.warnings, *self._failed_imports.values(), *failed_exports),
         )
 
     async def _next(self) -> ProgressEvent:
@@ -184,15 +191,16 @@ class Build:
                     raise
         return await anext(self._stream)
 
-    async def _finish_layouts(self, response: Mapping[str, str]) -> None:
+    async def _finish_layouts(self, response: Mapping[str, str]) -> Iterable[str]:
         if self._finish is None:
-            return
+            return ()
+        failure = self._session.own_failure
         try:
-            await to_thread.run_sync(self._finish, response)
-        except RemoteProtocolError as error:
+            return await to_thread.run_sync(self._finish, response, failure)
+        except (RemoteProtocolError, TransferError) as error:
             # A daemon that did not hear, or does not tell, that this side could not write.
-            if isinstance(cause := self._session.own_failure, SessionError):
-                raise cause from error
+            if isinstance(failure, SessionError):
+                raise failure from error
             raise
 
     def leave(self) -> None:

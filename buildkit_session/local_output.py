@@ -224,8 +224,21 @@ def read_max_bytes(attrs: dict[str, str]) -> int | None:
     Raises:
         InputError: it is no size.
     """
-    given = [(key, attrs.pop(key)) for key in list(attrs) if _option(key) == "max_bytes"]
-    return read_size(*given[-1]) if given else None
+    return _read_limit(attrs, "max_bytes", read_size)
+
+
+def read_max_entries(attrs: dict[str, str]) -> int | None:
+    """Likewise, the limit for entries.
+
+    Raises:
+        InputError: it is no number.
+    """
+    return _read_limit(attrs, "max_entries", read_count)
+
+
+def _read_limit(attrs: dict[str, str], option: str, read: Callable[[str, str], int]) -> int | None:
+    given = [(key, attrs.pop(key)) for key in list(attrs) if _option(key) == option]
+    return read(*given[-1]) if given else None
 
 
 def read_boolean(key: str, value: str) -> bool:

@@ -24,6 +24,7 @@ from buildkit_session.local_output import (
     read_boolean,
     read_local,
     read_max_bytes,
+    read_max_entries,
     refuse_options,
 )
 from buildkit_session.request.arguments import texts
@@ -230,6 +231,7 @@ def oci(
     *,
     tar: bool = True,
     max_bytes: int | None = None,
+    max_entries: int | None = None,
     **attrs: str | bool | int,
 ) -> OciOutput:
     """Write the image as an OCI layout.
@@ -237,13 +239,14 @@ def oci(
     Args:
         dest: as for :func:`tar`; a directory, made if it is missing, if it is no archive.
         tar: ``False`` for the layout itself in place of an archive of it.
-        max_bytes: the largest archive that is taken.
+        max_bytes: the largest archive that is taken, or the most bytes that are written to a layout.
+        max_entries: the most blobs that are written to a layout.
         attrs: exporter attributes, as for :func:`local`.
 
     Raises:
         InputError: ``dest`` is an empty path, or no directory for a layout, or the limit cannot be.
     """
-    return OciOutput(_archive(dest), _attributes(attrs), tar, max_bytes)
+    return OciOutput(_archive(dest), _attributes(attrs), tar, max_bytes, max_entries)
 
 
 def docker(
@@ -252,6 +255,7 @@ def docker(
     tar: bool = True,
     context: str | None = None,
     max_bytes: int | None = None,
+    max_entries: int | None = None,
     **attrs: str | bool | int,
 ) -> DockerOutput:
     """Load the image into the Engine, or write it as an archive that ``docker load`` takes.
@@ -260,14 +264,15 @@ def docker(
         dest: ``None`` loads the image; else as for :func:`oci`, with ``"-"`` for standard output.
         tar: ``False`` for a layout in place of an archive of it.
         context: the docker context whose Engine loads the image, if it is not the one in use.
-        max_bytes: the largest archive that is taken.
+        max_bytes: as for :func:`oci`.
+        max_entries: as for :func:`oci`.
         attrs: exporter attributes, as for :func:`local`.
 
     Raises:
         InputError: as :func:`oci`, or there is a context and nothing to load.
     """
     chosen = STDOUT if dest in (_STDOUT, STDOUT) else _archive(dest)
-    return DockerOutput(chosen, _attributes(attrs), tar, context, max_bytes)
+    return DockerOutput(chosen, _attributes(attrs), tar, context, max_bytes, max_entries)
 
 
 def image(*, name: str | None = None, push: bool = False, **attrs: str | bool | int) -> ImageOutput:
@@ -302,9 +307,9 @@ def parse(text: str | Mapping[str, str]) -> Output:
     The options of :func:`local` are fields of the same name, with ``-`` or ``_``; they are not sent to the daemon.
     ``include`` and ``exclude`` take one pattern each and may be repeated; ``umask`` is octal; ``owner`` is ``UID:GID``;
     ``stall-timeout=0`` is none; ``mode=copy`` is BuildKit's word for ``merge``; ``max-size``, or ``max-bytes``, takes
-    units, as ``10GB`` or ``512MiB``, and is for archives too. ``type=local,list-only=true``, without ``dest``, is
-    :func:`listing`. A field of ``type=local`` or ``tar`` that is none of these, but looks like one, is refused; all
-    others are the daemon's.
+    units, as ``10GB`` or ``512MiB``, and is for archives and layouts too, ``max-entries`` for layouts.
+    ``type=local,list-only=true``, without ``dest``, is :func:`listing`. A field of ``type=local`` or ``tar`` that is
+    none of these, but looks like one, is refused; all others are the daemon's.
 
     Args:
         text: such as ``type=local,dest=out``, ``type=oci,dest=a.tar`` or ``out``; or a mapping of the fields.
@@ -348,17 +353,18 @@ def _read_tar(attrs: dict[str, str]) -> TarOutput:
 
 
 def _read_oci(attrs: dict[str, str]) -> OciOutput:
-    dest, max_bytes = attrs.pop("dest", ""), read_max_bytes(attrs)
+    dest, max_bytes, max_entries = attrs.pop("dest", ""), read_max_bytes(attrs), read_max_entries(attrs)
     tar = _read_tar_field(attrs)
     if not tar and dest == _STDOUT:
         raise InputError("dest cannot be stdout for oci exporter with tar=false; name a directory")
-    return OciOutput(_read_dest(dest), attrs, tar, max_bytes)
+    return OciOutput(_read_dest(dest), attrs, tar, max_bytes, max_entries)
 
 
 def _read_docker(attrs: dict[str, str]) -> DockerOutput:
-    dest, max_bytes = attrs.pop("dest", ""), read_max_bytes(attrs)
+    dest, max_bytes, max_entries = attrs.pop("dest", ""), read_max_bytes(attrs), read_max_entries(attrs)
     tar, context = _read_tar_field(attrs), attrs.pop("context", None)
-    return DockerOutput(STDOUT if dest == _STDOUT else _read_dest(dest), attrs, tar, context, max_bytes)
+    chosen = STDOUT if dest == _STDOUT else _read_dest(dest)
+    return DockerOutput(chosen, attrs, tar, context, max_bytes, max_entries)
 
 
 def _read_image(attrs: dict[str, str]) -> ImageOutput:

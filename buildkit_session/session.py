@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import anyio
 
-from buildkit_session.errors import ConnectionClosed, RpcError, StreamReset
+from buildkit_session.errors import ConnectionClosed, RpcError, StreamReset, TransferError
 from buildkit_session.fsutil.packets import PeerGaveUp
 from buildkit_session.grpc.router import Router
 from buildkit_session.grpc.server import Server
@@ -83,7 +83,7 @@ class Session:
         self._name = name
         self._interceptors = tuple(interceptors)
         self._router = Router()
-        for service in (Deferred(_HEALTH, _load_health), *services):
+        for service in (Deferred(_HEALTH, self._load_health), *services):
             for route in service.routes():
                 self._router.add(route)
 
@@ -102,7 +102,20 @@ class Session:
     @property
     def own_failure(self) -> Exception | None:
         """The first fault that began on this side, or that this side found: the likely cause of a failed build."""
-        return next((error for _, error in self.failures if not isinstance(error, _NOT_OURS)), None)
+        found = (_own_cause(error) for _, error in self.failures)
+        return next((error for error in found if error is not None), None)
+
+    def failure_behind(self, text: str) -> Exception | None:
+        """The likely cause of what the daemon says of a build that has failed: as :attr:`own_failure`.
+
+        But what the daemon was told in its own terms, it may have got over: a cache that is damaged is done without. So
+        that counts only if it is repeated in ``text``.
+        """
+        for _, error in self.failures:
+            cause = _own_cause(error)
+            if cause is not None and (not isinstance(error, RpcError) or error.message in text):
+                return cause
+        return None
 
     @asynccontextmanager
     async def serving(self, dial: Dial) -> AsyncIterator[Connection]:
@@ -135,15 +148,21 @@ class Session:
             self._router, calls, interceptors=self._interceptors, session=self.id, on_error=self._failed
         )
 
+    def _load_health(self) -> Service:
+        from buildkit_session.services.health import Health  # noqa: PLC0415 - the daemon asks after a second or more
+
+        return Health(path.split("/")[1] for path in self._router.methods)
+
     def _failed(self, path: str, error: Exception) -> None:
         if len(self.failures) < MAX_FAILURES:
             self.failures.append((path, error))
 
 
-def _load_health() -> Service:
-    from buildkit_session.services.health import Health  # noqa: PLC0415 - a daemon first asks after a second or more
-
-    return Health()
+def _own_cause(error: Exception) -> Exception | None:
+    """A failure if it began on this side; some are told to the daemon in its own terms."""
+    if isinstance(error, RpcError) and isinstance(error.__cause__, TransferError):
+        return error.__cause__
+    return None if isinstance(error, _NOT_OURS) else error
 
 
 def shared_key(directory: Path) -> str:

@@ -348,7 +348,8 @@ def test_a_mapping_of_the_fields_is_as_good_as_a_text() -> None:
     ("make", "message"),
     [
         (lambda: output.oci(io.BytesIO(), tar=False), "name a directory"),
-        (lambda: output.oci("a", tar=False, max_bytes=5), "max-size is for archives"),
+        (lambda: output.oci("a", max_entries=5), "max-entries is for type=local and for layouts"),
+        (lambda: output.parse("type=docker,dest=a,max-entries=5"), "max-entries is for type=local and for layouts"),
         (lambda: output.docker("a.tar", context="other"), "an archive has none"),
     ],
 )

@@ -46,12 +46,18 @@ UNLIMITED: Final = Limits()
 
 
 class Quota:
-    """What is left of the limits of an export. Its streams share it, each in a thread of its own."""
+    """What is left of the limits of an export. Its streams share it, each in a thread of its own.
 
-    def __init__(self, limits: Limits) -> None:
-        self._bytes = _Allowance("max_bytes", limits.max_bytes, "bytes; raise max_bytes (max-size in --output)")
+    Args:
+        limits: of the export.
+        what: names the export in errors.
+        flag: of the command line, in which the limits are fields.
+    """
+
+    def __init__(self, limits: Limits, what: str = "the export", flag: str = "--output") -> None:
+        self._bytes = _Allowance("max_bytes", limits.max_bytes, what, f"bytes; raise max_bytes (max-size in {flag})")
         self._entries = _Allowance(
-            "max_entries", limits.max_entries, "entries; raise max_entries (max-entries in --output)"
+            "max_entries", limits.max_entries, what, f"entries; raise max_entries (max-entries in {flag})"
         )
 
     def take_entry(self, entry: Stat) -> None:
@@ -61,6 +67,10 @@ class Quota:
             QuotaExceeded: it is one too many.
         """
         self._entries.take(1, entry.path)
+
+    def take_blob(self) -> None:
+        """Count a blob that is about to be written, as an entry. Raises as :meth:`take_entry`."""
+        self._entries.take(1, None)
 
     def take_content(self, entry: Stat) -> None:
         """Count the content of a file that is about to be asked for.
@@ -81,10 +91,10 @@ class Quota:
 
 
 class _Allowance:
-    def __init__(self, option: str, limit: int | None, unit_and_remedy: str) -> None:
+    def __init__(self, option: str, limit: int | None, what: str, unit_and_remedy: str) -> None:
         self._option = option
         self._limit = limit
-        self._text = f"the export has more than {limit} {unit_and_remedy} if it may"
+        self._text = f"{what} has more than {limit} {unit_and_remedy} if it may"
         self._taken = 0
         self._counting = Lock()
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from buildkit_session.errors import InputError
+from buildkit_session.fsutil.quota import UNLIMITED, Limits
+from buildkit_session.quantity import read_count, read_size
 from buildkit_session.request.environment import is_on
 from buildkit_session.request.fields import read_fields, split_pair
 from buildkit_session.wording import a_type
@@ -38,6 +40,9 @@ _HARMLESS: Final = frozenset(
 )
 
 
+_LIMITS: Final = {"max-size": "max_bytes", "max-bytes": "max_bytes", "max-entries": "max_entries"}
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class CacheEntry:
     """One place for cache, in BuildKit's terms.
@@ -46,10 +51,12 @@ class CacheEntry:
         type: ``registry``, ``local``, ``inline``, ``gha``, ``s3``, ``azblob`` or what else the daemon knows.
         attrs: what the type needs: ``ref`` of a registry; ``src`` or ``dest``, a directory, of ``local``, which stays
             exactly as it was given.
+        limits: what the daemon may write to a directory; of ``local`` in ``cache_to`` alone.
     """
 
     type: str
     attrs: Mapping[str, str] = field(default_factory=dict, hash=False)
+    limits: Limits = UNLIMITED
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{key}={value if key in _HARMLESS else '***'}" for key, value in self.attrs.items())
@@ -75,8 +82,12 @@ def parse_cache_from(given: CacheLike) -> list[CacheEntry]:
 
 
 def parse_cache_to(given: CacheLike) -> list[CacheEntry]:
-    """Read one value of ``--cache-to``; as :func:`parse_cache_from`, but ``local`` has ``dest``."""
-    return [_require(entry, "dest", "exporter") for entry in _parse(given)]
+    """Read one value of ``--cache-to``; as :func:`parse_cache_from`, but ``local`` has ``dest``.
+
+    ``local`` also takes ``max-size``, such as ``10GB``, and ``max-entries``: the most that is written to the directory,
+    in bytes and in blobs. What is there already does not count. The daemon is not told of them.
+    """
+    return [_limited(_require(entry, "dest", "exporter")) for entry in _parse(given)]
 
 
 def read_cache_from(given: object) -> tuple[CacheEntry, ...]:
@@ -145,6 +156,20 @@ def _require(entry: CacheEntry, place: str, role: str) -> CacheEntry:
     if needed is not None and not entry.attrs.get(needed):
         raise InputError(f"{entry.type} cache {role} requires {needed}: write type={entry.type},{needed}=...")
     return entry
+
+
+def _limited(entry: CacheEntry) -> CacheEntry:
+    """Take the limits out of the fields: a daemon would ignore them, and the caller believe in them."""
+    given = {key: value for key, value in entry.attrs.items() if key.replace("_", "-") in _LIMITS}
+    if not given:
+        return entry
+    if entry.type != "local":
+        raise InputError(f"{', '.join(given)} of a cache entry is for type=local: others write nothing on this side")
+    read = {_LIMITS[key.replace("_", "-")]: (key, value) for key, value in given.items()}
+    max_bytes = read_size(*read["max_bytes"]) if "max_bytes" in read else entry.limits.max_bytes
+    max_entries = read_count(*read["max_entries"]) if "max_entries" in read else entry.limits.max_entries
+    attrs = {key: value for key, value in entry.attrs.items() if key not in given}
+    return replace(entry, attrs=attrs, limits=Limits(max_bytes, max_entries))
 
 
 def _unchanged(entry: CacheEntry, _environ: Mapping[str, str]) -> CacheEntry:

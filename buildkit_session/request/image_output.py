@@ -67,27 +67,31 @@ class OciOutput:
         dest: as for :class:`~buildkit_session.output.TarOutput`; a directory, made if it is missing, for a layout.
         attrs: exporter attributes passed to the daemon as they are.
         tar: whether it is an archive.
-        max_bytes: the largest archive that is taken; ``None`` for no limit.
+        max_bytes: the largest archive that is taken, or the most bytes that are written to a layout; ``None`` for no
+            limit. Blobs that are there already do not count.
+        max_entries: the most blobs that are written to a layout.
 
     Raises:
-        InputError: the limit cannot be, or a layout has no directory.
+        InputError: a limit cannot be, or a layout has no directory.
     """
 
     dest: Path | Writer | None = None
     attrs: Mapping[str, str] = field(default_factory=dict, hash=False)
     tar: bool = True
     max_bytes: int | None = None
+    max_entries: int | None = None
 
     def __post_init__(self) -> None:
         _ = self.limits  # refuses what cannot be
         require_destination(self.dest)
         if not flag("tar", self.tar):
-            _require_directory("oci", self.dest, self.max_bytes)
+            _require_directory("oci", self.dest)
+        _require_entries(self.max_entries, tar=self.tar)
 
     @property
     def limits(self) -> Limits:
-        """The limit for the receiver."""
-        return Limits(self.max_bytes)
+        """The limits for the receiver."""
+        return Limits(self.max_bytes, self.max_entries)
 
     @property
     def to_stdout(self) -> bool:
@@ -114,10 +118,11 @@ class DockerOutput:
         attrs: exporter attributes passed to the daemon as they are.
         tar: whether it is an archive; if not, ``dest`` is a directory.
         context: the docker context whose Engine loads the image, if it is not the one in use.
-        max_bytes: the largest archive that is taken; ``None`` for no limit.
+        max_bytes: as for :class:`OciOutput`.
+        max_entries: as for :class:`OciOutput`.
 
     Raises:
-        InputError: the limit cannot be, or a layout has no directory.
+        InputError: a limit cannot be, or a layout has no directory.
     """
 
     dest: Path | Writer | Stdout | None = None
@@ -125,14 +130,16 @@ class DockerOutput:
     tar: bool = True
     context: str | None = None
     max_bytes: int | None = None
+    max_entries: int | None = None
 
     def __post_init__(self) -> None:
         _ = self.limits  # refuses what cannot be
         require_destination(self.dest)
         if not flag("tar", self.tar):
-            _require_directory("docker", self.dest, self.max_bytes)
+            _require_directory("docker", self.dest)
         elif self.dest is not None and self.context is not None:
             raise InputError("context is the Engine that loads the image; an archive has none, leave it or dest out")
+        _require_entries(self.max_entries, tar=self.tar)
 
     @property
     def loads(self) -> bool:
@@ -141,8 +148,8 @@ class DockerOutput:
 
     @property
     def limits(self) -> Limits:
-        """The limit for the receiver."""
-        return Limits(self.max_bytes)
+        """The limits for the receiver."""
+        return Limits(self.max_bytes, self.max_entries)
 
     @property
     def to_stdout(self) -> bool:
@@ -200,13 +207,16 @@ class CustomOutput:
         """Nothing of this machine is needed."""
 
 
-def _require_directory(kind: str, dest: object, max_bytes: int | None) -> None:
+def _require_directory(kind: str, dest: object) -> None:
     if dest is STDOUT:
         raise InputError(f"dest cannot be stdout for {kind} exporter with tar=false; name a directory")
     if not isinstance(dest, Path):
         raise InputError(f"dest is required for {kind} exporter with tar=false: name a directory")
-    if max_bytes is not None:
-        raise InputError("max-size is for archives; a layout is written by the daemon piece by piece")
+
+
+def _require_entries(max_entries: int | None, *, tar: bool) -> None:
+    if tar and max_entries is not None:
+        raise InputError("max-entries is for type=local and for layouts (tar=false): an archive is one file")
 
 
 def _check(dest: Path | Writer | Stdout | None, kind: str, *, tar: bool) -> None:

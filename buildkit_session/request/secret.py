@@ -7,6 +7,11 @@ This module knows nothing of the service that answers the daemon.
 
     secrets = {"npm": bk.secret.env("NPM_TOKEN"), "key": bk.secret.file("key.pem"), "db": bk.secret.call(from_vault)}
 
+No value is in a log, a ``repr``, an event or an error of a build. What a function given to :func:`call` raises might
+hold it, so of that a build's error gives the type alone: let the function log what went wrong, or raise an InputError
+whose text may be shown. Tools that print the local variables of a traceback's frames show the caller's own; that is
+beyond the reach of a library.
+
 Source: docker/buildx:util/buildflags/secrets.go; moby/buildkit:session/secrets/secretsprovider/store.go.
 """
 
@@ -17,9 +22,10 @@ import stat
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from inspect import isawaitable, iscoroutinefunction
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from buildkit_session.errors import InputError, SessionError
 from buildkit_session.request.arguments import texts
@@ -29,7 +35,12 @@ from buildkit_session.wording import a_type
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from anyio import CapacityLimiter
+    from anyio.lowlevel import RunVar
+
     Found: TypeAlias = bytes | str | None
+
+FoundT = TypeVar("FoundT")
 
 __all__ = [
     "MAX_SIZE",
@@ -48,6 +59,9 @@ __all__ = [
 
 MAX_SIZE: Final = 500 * 1024
 """Bytes of one secret, as upstream's clients have it."""
+
+MAX_CALLS: Final = 10
+"""Plain functions that run at once; a daemon can ask a hundred times, and a function can be slow."""
 
 _KINDS: Final = ("file", "env")
 _GRAMMAR: Final = "write id=NAME,src=PATH or id=NAME,env=VARIABLE"
@@ -108,22 +122,22 @@ class FileSecret(Secret):
 
     Attributes:
         path: of the file.
+        unset: the environment variable that would have been taken instead, but is not set; or ``""``.
     """
 
     path: Path
+    unset: str = field(default="", compare=False, repr=False)
 
     async def read(self) -> bytes:
         """Read the file, in a thread."""
-        from anyio import to_thread  # noqa: PLC0415 - most builds have no secrets, and their start is measured
-
-        return await to_thread.run_sync(self._read)
+        return await _in_thread(self._read)
 
     def check(self) -> None:
         """Raise InputError if the file is missing, not a regular file, too large, or may not be read."""
         try:
             found = self.path.stat()
         except OSError as error:
-            raise InputError(f"failed to stat {self.path}: {error.strerror}") from error
+            raise InputError(f"failed to stat {self.path}: {error.strerror}{self._also_tried}") from error
         self._require_suitable(found)
         if not os.access(self.path, os.R_OK):
             raise InputError(f"secret file {self.path} cannot be read: no permission")
@@ -142,6 +156,12 @@ class FileSecret(Secret):
         finally:
             os.close(descriptor)
         return _bounded(content, f"secret file {self.path}")
+
+    @property
+    def _also_tried(self) -> str:
+        if not self.unset:
+            return ""
+        return f", and environment variable {self.unset} is not set either; set it, or name a source with src= or env="
 
     def _require_suitable(self, found: os.stat_result) -> None:
         if not stat.S_ISREG(found.st_mode):
@@ -203,9 +223,7 @@ class CallSecret(Secret):
     async def _call(self) -> Found:
         if iscoroutinefunction(self.function):
             return await self.function()  # type: ignore[no-any-return]  # what it returns is checked
-        from anyio import to_thread  # noqa: PLC0415 - as above
-
-        found = await to_thread.run_sync(self.function, abandon_on_cancel=True)
+        found = await _in_thread(self.function, _caller_threads())
         return await found if isawaitable(found) else found
 
 
@@ -283,7 +301,7 @@ def parse(text: str, environ: Mapping[str, str] | None = None) -> tuple[str, Sec
     if source:
         return name, file(source)
     known = name in (os.environ if environ is None else environ)
-    return name, env(name) if known else file(name)
+    return name, env(name) if known else FileSecret(Path(name), unset=name)
 
 
 def read_secrets(given: object) -> dict[str, Secret]:
@@ -316,6 +334,38 @@ def _read(text: str) -> dict[str, str]:
             raise InputError(f'unsupported secret type "{content}"; use file or env')
         given["src" if key == "source" else key] = content
     return given
+
+
+async def _in_thread(function: Callable[[], FoundT], limiter: CapacityLimiter | None = None) -> FoundT:
+    """Call a function that blocks; one with a limiter may be left to itself.
+
+    What it returns takes no way through the event loop, which in debug mode logs the arguments of slow callbacks.
+    """
+    from anyio import to_thread  # noqa: PLC0415 - most builds have no secrets, and their start is measured
+
+    found: list[FoundT] = []
+    await to_thread.run_sync(lambda: found.append(function()), abandon_on_cancel=limiter is not None, limiter=limiter)
+    return found.pop()
+
+
+def _caller_threads() -> CapacityLimiter:
+    """The threads for functions of callers, of each event loop: files are read and written by others."""
+    from anyio import CapacityLimiter  # noqa: PLC0415 - as above
+
+    threads = _limiters()
+    try:
+        return threads.get()
+    except LookupError:
+        limiter = CapacityLimiter(MAX_CALLS)
+        threads.set(limiter)
+        return limiter
+
+
+@cache
+def _limiters() -> RunVar[CapacityLimiter]:
+    from anyio.lowlevel import RunVar  # noqa: PLC0415 - as above
+
+    return RunVar("buildkit_session_secrets")
 
 
 def _read_at_most(descriptor: int, size: int) -> bytes:

@@ -8,14 +8,19 @@
 This is what containerd's own store does, and docker buildx with it, so that each finds what the other left. The name
 of a blob that is being written is locked by the file ``data``, against other processes too.
 
+An unfinished blob that was cut off stays, to be gone on with; one that turns out to be damaged is thrown away, so that
+the next try begins anew. containerd keeps that too, and every later try fails for it.
+
 Everything here may block, and every path is reached from the layout's directory with no link followed. What ties the
-blobs together is not dealt with here but in :mod:`~buildkit_session.services.oci_index`.
+blobs together is not dealt with here but in :mod:`~buildkit_session.services.oci_index`, and unfinished blobs as such
+in :mod:`~buildkit_session.services.oci_ingests`.
 
 Source: opencontainers/image-spec:image-layout.md; containerd/containerd:plugins/content/local/store.go, writer.go.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -25,20 +30,28 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from buildkit_session.errors import TransferError
+from buildkit_session.errors import QuotaExceeded, TransferError
 from buildkit_session.fsutil.beneath import is_gone, open_directory, open_file
 from buildkit_session.fsutil.content import write_all
+from buildkit_session.fsutil.quota import UNLIMITED, Quota
 from buildkit_session.services.digests import Digest
+from buildkit_session.services.read_check import ReadCheck
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from buildkit_session.fsutil.content import Piece
 
-__all__ = ["BlobExistsError", "BlobMismatchError", "Ingest", "OciLayout", "RefLockedError"]
+__all__ = ["FULL", "BlobExistsError", "BlobMismatchError", "Ingest", "OciLayout", "RefLockedError"]
 
 _REREAD: Final = 1024 * 1024
 """Bytes read at once of a blob that was begun earlier."""
+
+MAX_UNFINISHED: Final = 1000
+"""Unfinished blobs that one build may leave behind, to be gone on with; those beyond are dropped."""
+
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What the system says of a full disk."""
 
 _NEW: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -61,11 +74,21 @@ class OciLayout:
     Args:
         directory: of the layout; made when the first blob is written. Links on the way to it are followed.
         writable: whether :meth:`ingest` may be used.
+        quota: bounds what is written.
+
+    Attributes:
+        reads: checks what is read.
+        unfinished: the refs under which this build has left something to be gone on with.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], *, writable: bool = False) -> None:
+    def __init__(
+        self, directory: str | os.PathLike[str], *, writable: bool = False, quota: Quota | None = None
+    ) -> None:
         self.directory = Path(directory).absolute()
         self.writable = writable
+        self.quota = quota or Quota(UNLIMITED)
+        self.reads = ReadCheck()
+        self.unfinished: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<OciLayout {self.directory}{' writable' if self.writable else ''}>"
@@ -88,12 +111,20 @@ class OciLayout:
                 return None
             raise TransferError(f"cannot read {self.directory}: {error.strerror}") from error
 
-    def has(self, digest: Digest) -> bool:
-        """Whether the blob is there; raises as :meth:`open_blob`."""
+    def size_of(self, digest: Digest) -> int | None:
+        """The bytes of a blob, ``None`` if it is not there; raises as :meth:`open_blob`."""
         descriptor = self.open_blob(digest)
-        if descriptor is not None:
+        if descriptor is None:
+            return None
+        try:
+            return os.fstat(descriptor).st_size
+        finally:
             os.close(descriptor)
-        return descriptor is not None
+
+    def has(self, digest: Digest, size: int = 0) -> bool:
+        """Whether the blob is there, and of the given size if one is known; raises as :meth:`open_blob`."""
+        there = self.size_of(digest)
+        return there is not None and size in (0, there)
 
     def ingest(self, ref: str) -> Ingest:
         """Begin to write a blob under a name, or go on with what was written under it before.
@@ -117,6 +148,14 @@ class OciLayout:
                 os.close(directory_fd)
                 raise
 
+    def abandon(self) -> None:
+        """Remove what this build has left unfinished, as far as that is possible; for one that has succeeded."""
+        for ref in list(self.unfinished):
+            with suppress(TransferError, RefLockedError):
+                ingest = self.ingest(ref)
+                ingest.discard()
+                ingest.close()
+
     @contextmanager
     def _root(self) -> Iterator[int]:
         descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -137,22 +176,27 @@ class Ingest:
     """A blob that is being written. Made by :meth:`OciLayout.ingest`; not for use by two threads at a time.
 
     Attributes:
+        ref: the name it is written under.
         offset: bytes written so far.
         started: nanoseconds since the Unix epoch.
         updated: likewise, of the last write.
     """
 
     def __init__(self, layout: OciLayout, name: str, directory_fd: int, ref: str) -> None:
+        self.ref = ref
         self._layout = layout
         self._name = name
         self._directory_fd = directory_fd
         self._algorithm = ""  # of the digest that is computed; none yet
         self._hash: Any = None
         self._kept = True  # for who goes on with it
+        self._counted = False  # against the quota
         self._file = _open_locked(directory_fd)
         try:
-            self.offset = os.fstat(self._file).st_size
-            self.started = self.updated = time.time_ns()
+            found = os.fstat(self._file)
+            self.offset, self.updated = found.st_size, found.st_mtime_ns
+            self.started = time.time_ns()
+            self._resumed = self.offset > 0
             if not self.offset:
                 _write_text(directory_fd, "ref", ref)
                 _write_text(directory_fd, "startedat", _timestamp(self.started))
@@ -182,12 +226,19 @@ class Ingest:
         """Add a piece; ``algorithm`` as for :meth:`digest`.
 
         Raises:
-            TransferError: it cannot be written.
+            QuotaExceeded: it is more than may be written. What there was of the blob is dropped.
+            TransferError: it cannot be written; on a full disk what there was is dropped as well.
         """
+        self._count(len(piece))
         self.digest(algorithm)
         with self._layout._accessing():
             os.lseek(self._file, self.offset, os.SEEK_SET)
-            write_all(self._file, (piece,))
+            try:
+                write_all(self._file, (piece,))
+            except OSError as error:
+                if error.errno in FULL:
+                    self.discard()  # nothing else makes room
+                raise
         self._hash.update(piece)
         self.offset += len(piece)
         self.updated = time.time_ns()
@@ -197,6 +248,7 @@ class Ingest:
         with self._layout._accessing():
             os.ftruncate(self._file, 0)
         self.offset = 0
+        self._resumed = False
         self._algorithm = ""
 
     def commit(self, total: int, expected: Digest | None) -> Digest:
@@ -207,16 +259,21 @@ class Ingest:
             expected: its digest; ``None`` if nobody knows.
 
         Raises:
-            BlobMismatchError: it is another one. What was written stays.
+            BlobMismatchError: it is another one. What was written is dropped.
             BlobExistsError: it was there already. What was written is dropped.
+            QuotaExceeded: as for :meth:`write`.
             TransferError: it cannot be written.
         """
+        self._count(0)
         if total and total != self.offset:
+            self.discard()
             raise BlobMismatchError(f"the blob has {self.offset} bytes, not {total}")
         digest = self.digest(expected.algorithm if expected else "")
         if expected and digest != expected:
-            raise BlobMismatchError(f"the blob has the digest {digest}, not {expected}")
-        if self._layout.has(digest):
+            self.discard()
+            hint = "; it was dropped, with what an earlier try had left of it: try again" if self._resumed else ""
+            raise BlobMismatchError(f"the blob has the digest {digest}, not {expected}{hint}")
+        if self._layout.has(digest, self.offset):
             self.discard()
             raise BlobExistsError
         with self._layout._accessing():
@@ -235,12 +292,33 @@ class Ingest:
         """
         try:
             if self._kept:
-                with suppress(OSError):
-                    _write_text(self._directory_fd, "updatedat", _timestamp(self.updated))
-                    _write_text(self._directory_fd, "total", str(total))
+                self._keep(total)
         finally:
             os.close(self._file)
             os.close(self._directory_fd)
+
+    def _keep(self, total: int) -> None:
+        unfinished = self._layout.unfinished
+        if not self.offset or (len(unfinished) >= MAX_UNFINISHED and self.ref not in unfinished):
+            with suppress(OSError):
+                self.discard()
+            return
+        unfinished.add(self.ref)
+        with suppress(OSError):
+            _write_text(self._directory_fd, "updatedat", _timestamp(self.updated))
+            _write_text(self._directory_fd, "total", str(total))
+
+    def _count(self, size: int) -> None:
+        """Count against the quota what is about to be written, and the blob itself the first time."""
+        try:
+            if not self._counted:
+                self._layout.quota.take_blob()
+                self._counted = True
+            self._layout.quota.take_bytes(size)
+        except QuotaExceeded:
+            # Nobody goes on with it: the next try would be refused as well.
+            self.discard()
+            raise
 
     def _move_to(self, digest: Digest) -> None:
         os.fsync(self._file)
@@ -250,7 +328,7 @@ class Ingest:
             self._forget(lambda: os.replace("data", digest.hex, src_dir_fd=self._directory_fd, dst_dir_fd=blobs_fd))
         finally:
             os.close(blobs_fd)
-        os.fchmod(self._file, 0o444)
+        os.fchmod(self._file, os.fstat(self._file).st_mode & 0o444)
 
     def _forget(self, take_data: Callable[[], None]) -> None:
         """Remove all there is under the name; the file that is the lock goes last, as its place is free then."""
@@ -259,6 +337,7 @@ class Ingest:
                 os.unlink(name, dir_fd=self._directory_fd)
         take_data()
         self._kept = False
+        self._layout.unfinished.discard(self.ref)
         with suppress(OSError), self._layout._root() as root_fd:
             ingest_fd = open_directory(b"ingest", dir_fd=root_fd, to_list=False)
             try:

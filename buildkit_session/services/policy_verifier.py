@@ -10,13 +10,14 @@ Source: moby/buildkit:sourcepolicy/policysession/policysession.proto, solver/llb
 from __future__ import annotations
 
 import logging
+import re
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final
 
 from anyio import move_on_after
 
 from buildkit_session.errors import CallbackError, InputError, RpcError
-from buildkit_session.grpc.router import Route, messages, unary
+from buildkit_session.grpc.router import Route, messages, of_request, unary
 from buildkit_session.grpc.status import Status
 from buildkit_session.messages.moby.buildkit.v1.frontend import (
     ChecksumRequest,
@@ -64,6 +65,8 @@ _ALGORITHMS: Final = {
     "sha384": ChecksumRequestChecksumAlgo.SHA384,
     "sha512": ChecksumRequestChecksumAlgo.SHA512,
 }
+_PRIVATE: Final = re.compile(r"(?<=^git://)[^/]*@|(?<=^http://)[^/]*@|(?<=^https://)[^/]*@|\?.*", re.DOTALL)
+"""Of an identifier: a login, and a query, which may sign the request."""
 _SHOWN: Final = 200
 """Characters of an identifier that an error shows."""
 
@@ -84,7 +87,8 @@ class PolicyVerifier:
     def routes(self) -> Iterable[Route]:
         """See :class:`~buildkit_session.services.Service`."""
         path = "/moby.buildkit.v1.sourcepolicy.policysession.PolicyVerifier/CheckPolicy"
-        return (Route(path, unary(self._check_policy), messages(CheckPolicyRequest, CheckPolicyResponse)),)
+        codecs = messages(CheckPolicyRequest, CheckPolicyResponse)
+        return (Route(path, unary(self._check_policy), codecs, subject=of_request(_subject)),)
 
     async def _check_policy(self, request: CheckPolicyRequest) -> CheckPolicyResponse:
         op = request.source.source if request.source is not None else None
@@ -109,6 +113,12 @@ class PolicyVerifier:
         except Exception as error:  # the caller's code may raise anything
             raise CallbackError(f"{what}: it raised {type(error).__name__}") from error
         raise CallbackError(f"{what} within {self._verifier.timeout} seconds")
+
+
+def _subject(request: CheckPolicyRequest) -> str:
+    """The source, without what in its URL may be secret."""
+    op = request.source.source if request.source is not None else None
+    return "" if op is None else _PRIVATE.sub("", op.identifier)
 
 
 def _response(decision: object, source: Source, op: SourceOp, platform: Platform | None) -> CheckPolicyResponse:

@@ -28,7 +28,7 @@ from buildkit_session.services.pieces import PIECES
 from buildkit_session.services.readers import chunks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+    from collections.abc import AsyncGenerator, Iterable
 
     from buildkit_session.grpc.incoming_call import IncomingCall
     from buildkit_session.grpc.metadata import Metadata
@@ -75,8 +75,8 @@ class Upload:
         if source is None or not compare_digest(name.encode("utf-8", "surrogateescape"), self._id.encode()):
             raise RpcError(Status.NOT_FOUND, "nothing to upload under this id: each can be pulled once")
         self._source = None
-        async with aclosing(chunks(source)) as pieces:
-            async for piece in _recognisable(pieces):
+        async with aclosing(chunks(source)) as pieces, aclosing(_recognisable(pieces)) as sent:
+            async for piece in sent:
                 for start in range(0, len(piece), MAX_PIECE):
                     await call.send(BytesMessage(data=piece[start : start + MAX_PIECE]))
 
@@ -85,7 +85,7 @@ def _codecs(_metadata: Metadata) -> Codecs:
     return Codecs(PIECES, PIECES)
 
 
-async def _recognisable(pieces: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+async def _recognisable(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
     """The pieces, after a header if they need one to be taken for an archive."""
     head = b""
     async for piece in pieces:

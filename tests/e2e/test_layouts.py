@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from service_builds import shared, solve
 
-from buildkit_session.errors import RpcError
+from buildkit_session.errors import RpcError, TransferError
 from buildkit_session.messages.moby.buildkit.v1 import CacheOptions, CacheOptionsEntry, Exporter
 from buildkit_session.services.content import Content
 from buildkit_session.services.filesend import FileSend
@@ -165,15 +165,23 @@ async def test_a_layout_without_the_blob(c8d_daemon: Daemon, derived: Path, tmp_
         await build_from_layout(c8d_daemon, derived, tmp_path, f"sha256:{'0' * 64}")
 
 
-async def test_a_damaged_layer_is_noticed(c8d_daemon: Daemon, context: Path, derived: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("which", [0, -1], ids=["smallest", "largest"])
+async def test_a_damaged_blob_is_named(
+    c8d_daemon: Daemon, context: Path, derived: Path, tmp_path: Path, which: int
+) -> None:
+    """One of the JSON documents, which a daemon would take as they come, or a layer."""
     layout = tmp_path / "layout"
     await export_image(c8d_daemon, context, layout)
-    largest = max((layout / "blobs/sha256").iterdir(), key=lambda file: file.stat().st_size)
-    largest.chmod(0o644)
-    largest.write_bytes(largest.read_bytes()[:-1] + b"x")
+    digest = resolve(layout, "1").digest
+    blobs = sorted((layout / "blobs/sha256").iterdir(), key=lambda file: file.stat().st_size)
+    damaged = blobs[which]
+    damaged.chmod(0o644)
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b" ")
     forget(c8d_daemon)
-    with pytest.raises(RpcError, match="unexpected commit digest"):
-        await build_from_layout(c8d_daemon, derived, layout, resolve(layout, "1").digest)
+    with pytest.raises(RpcError, match="is damaged") as caught:
+        await build_from_layout(c8d_daemon, derived, layout, digest)
+    assert isinstance(caught.value.__cause__, TransferError)
+    assert str(caught.value.__cause__).startswith(f"blob sha256:{damaged.name} of the OCI layout {layout} is damaged")
 
 
 async def test_buildx_reads_what_we_wrote(

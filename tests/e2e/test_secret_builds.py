@@ -11,6 +11,7 @@ from service_builds import build, shared
 
 from buildkit_session.engine.events import VertexLog
 from buildkit_session.errors import BuildError, TransferError
+from buildkit_session.request import secret
 from buildkit_session.services.secrets import MAX_SECRET, Secrets
 
 if TYPE_CHECKING:
@@ -67,6 +68,17 @@ async def test_a_required_secret_may_not(daemon: Daemon, tmp_path: Path, busybox
     with pytest.raises(BuildError, match=r"secret a.*not found") as caught:
         await run(daemon, tmp_path, busybox, "id=a,required=true echo hello", {})
     assert caught.value.advice == "offer it with secrets= (--secret id=a)"
+
+
+async def test_a_file_that_cannot_be_read_fails_even_an_optional_mount(
+    daemon: Daemon, tmp_path: Path, busybox: Path
+) -> None:
+    """It was there when the build started; the step does not run without it, and the caller is told which it was."""
+    gone = tmp_path / "gone"
+    with pytest.raises(BuildError) as caught:
+        await run(daemon, tmp_path, busybox, "id=a echo hello", {"a": secret.file(gone)})
+    assert str(gone) not in str(caught.value)
+    assert str(caught.value.__cause__) == f"secret 'a': secret file {gone} cannot be read: No such file or directory"
 
 
 async def test_a_broken_source_fails_even_an_optional_mount(daemon: Daemon, tmp_path: Path, busybox: Path) -> None:

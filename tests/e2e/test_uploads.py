@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import io
+import os
 import tarfile
-from typing import TYPE_CHECKING, Any
+import threading
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import anyio
 import pytest
+from leftovers import nothing_left
 from service_builds import build
 from tricky_cases import tricky
 
+import buildkit_session as bk
 from buildkit_session.engine.events import ImageId
 from buildkit_session.errors import BuildError, TransferError
 from buildkit_session.services.filesend import FileSend
@@ -19,7 +25,8 @@ from buildkit_session.services.targets import StreamTarget
 from buildkit_session.services.upload import Upload
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
     from buildkit_session.testing import Daemon
 
@@ -74,6 +81,75 @@ async def test_a_stream_that_is_still_being_made(daemon: Daemon) -> None:
             await anyio.sleep(0.01)
 
     assert await upload(daemon, pieces()) == {"data": bytes(5_000_000)}
+
+
+@contextmanager
+def pipe() -> Iterator[BinaryIO]:
+    """An ordinary file that blocks, as of a process that makes the archive."""
+    reading, writing = os.pipe()
+
+    def feed() -> None:
+        with os.fdopen(writing, "wb") as file:
+            file.write(archive(mtime=1.5))
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    with os.fdopen(reading, "rb") as file:
+        yield file
+    feeder.join()
+
+
+def stream_reader() -> asyncio.StreamReader:
+    reader = asyncio.StreamReader()
+    reader.feed_data(archive(mtime=1.5))
+    reader.feed_eof()
+    return reader
+
+
+async def generator() -> AsyncIterator[bytes]:
+    data = archive(mtime=1.5)
+    for start in range(0, len(data), 100_000):
+        yield data[start : start + 100_000]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "reader", "generator"])
+async def test_any_source_is_a_context(daemon: Daemon, tmp_path: Path, kind: str) -> None:
+    """Through the client, which looks at the first bytes of it."""
+    with ExitStack() as stack:
+        source: Any
+        match kind:
+            case "pipe":
+                source = stack.enter_context(pipe())
+            case "reader":
+                source = stream_reader()
+            case _:
+                source = generator()
+        async with bk.connect(daemon.address) as client:
+            await client.build(source, outputs=[bk.output.local(tmp_path)])
+    assert (tmp_path / "data").read_bytes() == bytes(5_000_000)
+
+
+async def test_a_build_whose_source_hangs_can_be_cancelled(daemon: Daemon, tmp_path: Path) -> None:
+    """In the middle of the archive; the source is told."""
+    begun, ended = anyio.Event(), anyio.Event()
+
+    async def hanging() -> AsyncIterator[bytes]:
+        yield archive(mtime=1.5)[:1_000_000]
+        begun.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.set()
+
+    async def build() -> None:
+        async with bk.connect(daemon.address) as client:
+            await client.build(hanging(), outputs=[bk.output.local(tmp_path / "out")])
+
+    async with nothing_left(tmp_path), anyio.create_task_group() as tasks:
+        tasks.start_soon(build)
+        await begun.wait()
+        tasks.cancel_scope.cancel()
+    assert ended.is_set()
 
 
 async def test_a_dockerfile_alone(daemon: Daemon) -> None:

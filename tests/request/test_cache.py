@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from buildkit_session.errors import InputError
+from buildkit_session.fsutil.quota import Limits
 from buildkit_session.request.cache import CacheEntry, complete, parse_cache_from, parse_cache_to, read_cache_from
 
 ACTIONS = {"ACTIONS_RUNTIME_TOKEN": "t", "ACTIONS_CACHE_URL": "http://v1", "ACTIONS_RESULTS_URL": "http://v2"}
@@ -25,6 +26,35 @@ ACTIONS = {"ACTIONS_RUNTIME_TOKEN": "t", "ACTIONS_CACHE_URL": "http://v1", "ACTI
 )
 def test_texts(text: str, entries: list[CacheEntry]) -> None:
     assert parse_cache_from(text) == entries
+
+
+@pytest.mark.parametrize(
+    ("fields", "limits"),
+    [
+        ("max-size=1.5kB", Limits(1500)),
+        ("MAX_BYTES=1Ki,max-entries=5", Limits(1024, 5)),
+        ("max_entries=5,mode=max", Limits(None, 5)),
+    ],
+)
+def test_limits_of_a_directory_are_ours(fields: str, limits: Limits) -> None:
+    """The daemon is not told of them."""
+    (entry,) = parse_cache_to(f"type=local,dest=c,{fields}")
+    assert entry.limits == limits
+    assert entry.attrs == ({"dest": "c", "mode": "max"} if "mode" in fields else {"dest": "c"})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("type=registry,ref=a,max-size=1GB", "max-size of a cache entry is for type=local"),
+        ("type=local,dest=c,max-size=much", "for max-size: expected a size such as 10GB"),
+        ("type=local,dest=c,max-size=0", "is not a positive number"),
+        ("type=local,dest=c,max-entries=x", "for max-entries: expected a number"),
+    ],
+)
+def test_limits_that_cannot_be(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse_cache_to(text)
 
 
 def test_objects_are_as_good_as_texts() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -116,6 +117,15 @@ def test_what_is_missing_is_named_before_a_build_starts(tmp_path: Path, monkeypa
         anyio.run(secret.file(tmp_path / "missing").read)
 
 
+def test_an_id_alone_that_is_nothing_names_both_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("missing_secret", raising=False)
+    _, source = secret.parse("id=missing_secret")
+    with pytest.raises(
+        InputError, match=r"failed to stat missing_secret: .*, and environment variable missing_secret is"
+    ):
+        source.check()
+
+
 def test_only_regular_files_are_read(tmp_path: Path) -> None:
     """A pipe would block the build, or be empty at the second step; links are followed, as upstream does."""
     os.mkfifo(tmp_path / "pipe")
@@ -200,6 +210,31 @@ def test_an_asynchronous_function_is_cancelled_with_its_caller() -> None:
         assert cancelled.is_set()
 
     anyio.run(main)
+
+
+def test_functions_that_are_stuck_leave_threads_for_others() -> None:
+    """However often a daemon asks; the loop's own threads read and write its files."""
+    go_on = threading.Event()
+
+    def stuck() -> str:
+        go_on.wait(60)
+        return HIDDEN
+
+    async def main() -> list[bytes | None]:
+        values: list[bytes | None] = []
+
+        async def ask() -> None:
+            values.append(await secret.call(stuck).read())
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(60):
+                tasks.start_soon(ask)
+            await anyio.wait_all_tasks_blocked()
+            with anyio.fail_after(30):
+                await anyio.to_thread.run_sync(go_on.set)
+        return values
+
+    assert anyio.run(main) == [HIDDEN.encode()] * 60
 
 
 @pytest.mark.parametrize(

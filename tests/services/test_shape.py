@@ -6,7 +6,7 @@ import inspect
 import re
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,14 +14,19 @@ import buildkit_session
 from buildkit_session.grpc.metadata import Metadata
 from buildkit_session.messages.containerd.services.content.v1 import InfoRequest, WriteContentRequest
 from buildkit_session.messages.moby.buildkit.secrets.v1 import GetSecretRequest
+from buildkit_session.messages.moby.buildkit.v1.frontend import ResolveSourceMetaResponse
+from buildkit_session.messages.moby.buildkit.v1.sourcepolicy.policysession import CheckPolicyRequest
 from buildkit_session.messages.moby.filesync.v1 import CredentialsRequest
 from buildkit_session.messages.moby.sshforward.v1 import CheckAgentRequest
+from buildkit_session.messages.pb.ops import SourceOp
 from buildkit_session.services.auth import Auth
 from buildkit_session.services.content import Content
 from buildkit_session.services.credentials import StaticCredentials
+from buildkit_session.services.exporter import Exporter
 from buildkit_session.services.filesend import FileSend
 from buildkit_session.services.filesync import FileSync
 from buildkit_session.services.health import Health
+from buildkit_session.services.policy_verifier import PolicyVerifier
 from buildkit_session.services.secrets import Secrets
 from buildkit_session.services.ssh import Ssh
 from buildkit_session.services.upload import Upload
@@ -32,9 +37,11 @@ DOCUMENT = FOLDER.parents[1] / "docs" / "services.md"
 SERVICES: dict[str, Any] = {
     "auth": lambda: Auth(StaticCredentials({})),
     "content": lambda: Content({}),
+    "exporter": lambda: Exporter(cast("Any", None)),
     "filesend": lambda: FileSend({}),
     "filesync": lambda: FileSync({}),
-    "health": Health,
+    "health": lambda: Health(()),
+    "policy_verifier": lambda: PolicyVerifier(cast("Any", None)),
     "secrets": lambda: Secrets({}),
     "ssh": lambda: Ssh({}),
     "upload": lambda: Upload([]),
@@ -42,6 +49,11 @@ SERVICES: dict[str, Any] = {
 """By module."""
 
 NO_SERVICES = {"__init__": "their protocol", "auth_calls": "a part of auth", "deferred": "any", "own": "the caller's"}
+
+
+def source(identifier: str) -> CheckPolicyRequest:
+    return CheckPolicyRequest(source=ResolveSourceMetaResponse(source=SourceOp(identifier)))
+
 
 STORE = [(b"buildkit-attachable-store-id", b"oci:base")]
 
@@ -79,6 +91,11 @@ def test_one_module_has_one_service(module: str) -> None:
         ("ssh", "CheckAgent", [], CheckAgentRequest(), "default"),
         ("ssh", "ForwardAgent", [(b"buildkit.ssh.id", b"github")], None, "github"),
         ("upload", "Pull", [(b"urlpath", b"/id")], None, "context"),
+        ("policy_verifier", "CheckPolicy", [], source("https://me:pw@h/a@b?sig=x"), "https://h/a@b"),
+        ("policy_verifier", "CheckPolicy", [], source("git://me:pw@h/a.git#main"), "git://h/a.git#main"),
+        ("policy_verifier", "CheckPolicy", [], source("docker-image://a@sha256:b"), "docker-image://a@sha256:b"),
+        ("policy_verifier", "CheckPolicy", [], CheckPolicyRequest(), ""),
+        ("content", "ListStatuses", STORE, None, "oci:base"),
         ("content", "Info", STORE, InfoRequest(digest="sha256:a"), "oci:base sha256:a"),
         ("content", "Write", STORE, WriteContentRequest(ref="r"), "oci:base r"),
         ("content", "Write", STORE, WriteContentRequest(ref="r", expected="sha256:a"), "oci:base sha256:a"),
@@ -92,6 +109,6 @@ def test_what_a_call_asks_for(
     assert told.tell(Metadata(metadata), request_) == subject
 
 
-def test_all_but_health_say_it() -> None:
+def test_those_say_it_that_have_something_to_name() -> None:
     for module, make in SERVICES.items():
-        assert all((route.subject is None) == (module == "health") for route in make().routes())
+        assert all((route.subject is None) == (module in {"exporter", "health"}) for route in make().routes())

@@ -69,6 +69,19 @@ def test_own_failure_is_the_first_that_began_here() -> None:
     assert session.own_failure is ours
 
 
+def test_what_the_daemon_was_told_counts_if_it_repeats_it() -> None:
+    """A cache that is damaged does not stop a build; it is not why a step fails later."""
+    session = Session([])
+    told, cause = RpcError(15, "content x is damaged"), TransferError("blob x of the OCI layout /cache is damaged")
+    told.__cause__ = cause
+    session.failures += [("/a", RpcError(5, "not found")), ("/b", told)]
+    assert session.own_failure is cause
+    assert session.failure_behind("rpc error: code = DataLoss desc = content x is damaged") is cause
+    assert session.failure_behind("process did not complete: exit code 3: not found") is None
+    session.failures.append(("/c", TransferError("disk full")))
+    assert str(session.failure_behind("exit code 3")) == "disk full"
+
+
 @tricky(5)
 @pytest.mark.anyio
 async def test_health_is_served_until_the_end(daemon: Daemon) -> None:
