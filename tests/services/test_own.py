@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -122,6 +124,10 @@ async def returns_none(_request: bytes) -> None:
     return None
 
 
+async def returns_text_in_bytes(_request: bytes) -> bytes:
+    return b"text"
+
+
 async def returns_text(_request: bytes) -> str:
     return "text"
 
@@ -186,6 +192,20 @@ async def test_subjects_of_ones_own() -> None:
         await peer.call(b"/example.v1.Named/One", b"x")
         await peer.call(b"/example.v1.Named/Many", extra=[(b"name", b"y")])
     assert subjects == ["one x", "y"]
+
+
+async def test_the_documented_guard() -> None:
+    """The interceptor that docs/services.md shows."""
+    text = (Path(bk.__file__).parents[1] / "docs" / "services.md").read_text()
+    names: dict[str, Any] = {"bk": bk, "anyio": anyio, "Callable": object, "Awaitable": object}
+    exec("from __future__ import annotations\n" + re.findall(r"```python\n(.*?)```", text, re.DOTALL)[1], names)  # noqa: S102
+    service = bk.Service("example.v1.Named")
+    service.unary("One", subject=bytes.decode)(returns_text_in_bytes)
+    async with serving(Router(service.routes()), interceptors=[names["guard"]]) as peer:
+        refused = await peer.call(b"/example.v1.Named/One", b"production")
+        served = await peer.call(b"/example.v1.Named/One", b"staging")
+    assert (refused.status, refused.message) == (b"7", b"not from this machine")
+    assert served.bodies == [b"text"]
 
 
 # -- what cannot be -------------------------------------------------------------------------------------------------
