@@ -5,7 +5,6 @@ That is checks, a number that follows theirs, a target under it, and a place in 
 
 from __future__ import annotations
 
-from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from anyio import to_thread
@@ -14,6 +13,7 @@ from buildkit_session.errors import CallbackError, RemoteProtocolError, Unsuppor
 from buildkit_session.export_targets import make_targets
 from buildkit_session.output import DockerOutput, OciOutput
 from buildkit_session.request.outputs import arrange, loads_elsewhere, pushes, read_outputs, require_one_stdout, sent
+from buildkit_session.services.callbacks import called
 from buildkit_session.services.exporter import Exporter
 from buildkit_session.solve_request import exporter_of, require_support
 
@@ -137,7 +137,6 @@ async def _called(name: str, function: Callable[[T], object], given: T) -> Any:
         CallbackError: it raised anything. Nobody else is told what.
     """
     try:
-        made: Any = function(given)
-        return await made if isawaitable(made) else made
+        return await called(function, given)
     except Exception as error:
         raise CallbackError(f"the session exporter's {name} raised {type(error).__name__}") from error

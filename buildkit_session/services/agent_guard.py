@@ -18,7 +18,7 @@ from buildkit_session.services.agent_messages import (
     read_identities,
     read_signing,
 )
-from buildkit_session.services.callbacks import called
+from buildkit_session.services.callbacks import THREADS, called
 from buildkit_session.services.sign_request import SignRequest, sign_request
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class AgentGuard:
         self._name = name
         self._chosen = chosen
         self._confirm = confirm
+        self._threads = anyio.CapacityLimiter(THREADS)
 
     def __repr__(self) -> str:
         return f"<AgentGuard {self._agent!r}>"
@@ -79,7 +80,7 @@ class AgentGuard:
 
         async def ask(confirm: Confirm) -> None:
             try:
-                answers.append(await called(confirm, request))
+                answers.append(await called(confirm, request, threads=self._threads))
             except Exception as error:  # noqa: BLE001 - any code may be behind it; its text may hold anything
                 log.warning("no signature for a step: confirm= of the ssh agent failed with %s", type(error).__name__)
 

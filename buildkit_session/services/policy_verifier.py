@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import logging
 import re
-from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from anyio import move_on_after
+from anyio import CapacityLimiter, move_on_after
 
 from buildkit_session.errors import CallbackError, InputError, RpcError
 from buildkit_session.grpc.router import Route, messages, of_request, unary
@@ -36,6 +35,7 @@ from buildkit_session.messages.moby.buildkit.v1.sourcepolicy.policysession impor
 )
 from buildkit_session.messages.pb.ops import SourceOp
 from buildkit_session.printable import printable
+from buildkit_session.services.callbacks import THREADS, called
 from buildkit_session.services.policy import (
     Allow,
     AttestationChain,
@@ -80,6 +80,7 @@ class PolicyVerifier:
 
     def __init__(self, verifier: Verifier) -> None:
         self._verifier = verifier
+        self._threads = CapacityLimiter(THREADS)
 
     def __repr__(self) -> str:
         return "<PolicyVerifier>"
@@ -108,8 +109,8 @@ class PolicyVerifier:
         what = f"the source policy has not decided about {printable(source.identifier[:_SHOWN])}"
         try:
             with move_on_after(self._verifier.timeout):
-                made: Any = self._verifier.decide(source)
-                return await made if isawaitable(made) else made
+                made: object = await called(self._verifier.decide, source, threads=self._threads)
+                return made
         except Exception as error:  # the caller's code may raise anything
             raise CallbackError(f"{what}: it raised {type(error).__name__}") from error
         raise CallbackError(f"{what} within {self._verifier.timeout} seconds")
