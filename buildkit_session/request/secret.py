@@ -204,15 +204,17 @@ class CallSecret(Secret):
         """Call the function.
 
         Raises:
-            InputError: it raised, or returned something else. What it raised is the cause of this error.
+            InputError: it raised, or returned something else. Of what it raised there is the type alone.
         """
+        failure, found = "", None
         try:
             found = await self._call()
         except SessionError:
             raise
-        except Exception as error:
-            # Any code may be behind it. Its text is not repeated: it may hold the value.
-            raise InputError(f"the function failed with {type(error).__name__}") from error
+        except Exception as error:  # noqa: BLE001 - any code may be behind it
+            failure = type(error).__name__
+        if failure:  # raised here, so that the other error, whose text may hold the value, is not in its chain
+            raise InputError(f"the function failed with {failure}")
         if found is None:
             return None
         content = found.encode() if isinstance(found, str) else found

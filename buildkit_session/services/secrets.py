@@ -104,14 +104,17 @@ async def _read(name: str, source: SecretSource) -> bytes | None:
         InputError, TransferError: it cannot be had or is too large. The daemon is told no more than that; the rest is
             for the caller.
     """
+    failure, data = "", None
     try:
         data = await source.read()
     except InputError as error:
         raise InputError(f"secret {name!r}: {error}") from error
     except TransferError:
         raise
-    except Exception as error:  # a caller's source may raise anything
-        raise TransferError(f"cannot read the secret {name!r}: {type(error).__name__}") from error
+    except Exception as error:  # noqa: BLE001 - a caller's source may raise anything
+        failure = type(error).__name__
+    if failure:  # raised here, so that the other error, whose text may hold the value, is not in its chain
+        raise TransferError(f"cannot read the secret {name!r}: {failure}")
     if data is not None and not isinstance(data, bytes):
         raise TransferError(f"cannot send the secret {name!r}: its source returned {type(data).__name__}, not bytes")
     if data is not None and len(data) > MAX_SECRET:
