@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from buildkit_session.services.exporter import ExportRequest
 
     Chosen: TypeAlias = OutputLike | Sequence[OutputLike]
-    Find: TypeAlias = Callable[[ExportRequest], Awaitable[Chosen]]
-    Finalize: TypeAlias = Callable[[Mapping[str, str]], Awaitable[object]]
+    Find: TypeAlias = Callable[[ExportRequest], Awaitable[Chosen] | Chosen]
+    Finalize: TypeAlias = Callable[[Mapping[str, str]], object]
 
 __all__ = ["SessionExporter", "SessionExporterLike", "read_session_exporter"]
 
@@ -75,7 +75,7 @@ def read_session_exporter(given: object) -> SessionExporter:
         return SessionExporter(methods.find, getattr(given, "finalize", None))
     if not callable(given):
         raise InputError(
-            "a session exporter must be an asynchronous function that returns outputs, or an object with such a method "
+            "a session exporter must be a function that returns outputs, or an object with such a method "
             f"find, not {a_type(given)}"
         )
     return SessionExporter(methods)
