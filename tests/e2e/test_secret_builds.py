@@ -7,8 +7,10 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from fake_buildkit import fake_buildkit, silent
 from service_builds import build, shared
 
+import buildkit_session as bk
 from buildkit_session.engine.events import VertexLog
 from buildkit_session.errors import BuildError, TransferError
 from buildkit_session.request import secret
@@ -68,6 +70,28 @@ async def test_a_required_secret_may_not(daemon: Daemon, tmp_path: Path, busybox
     with pytest.raises(BuildError, match=r"secret a.*not found") as caught:
         await run(daemon, tmp_path, busybox, "id=a,required=true echo hello", {})
     assert caught.value.advice == "offer it with secrets= (--secret id=a)"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("id=none_such", "secret 'none_such': failed to stat none_such: .* environment variable none_such is not set"),
+        ("id=a,env=NONE_SUCH", "secret 'a': environment variable NONE_SUCH is not set"),
+        ("id=a,src=/none/such", "secret 'a': failed to stat /none/such: No such file"),
+    ],
+)
+async def test_what_is_missing_here_is_found_before_a_build_starts(
+    given: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names every place that was looked at, and the daemon is asked for nothing."""
+    for name in ("none_such", "NONE_SUCH"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    async with fake_buildkit({"Control/Solve": silent, "Control/Status": silent}) as buildkit:
+        async with bk.connect(buildkit.address) as client:
+            with pytest.raises(bk.InputError, match=message):
+                await client.build(tmp_path, secrets=[given])
+        assert set(buildkit.asked) <= {"Control/ListWorkers"}
 
 
 async def test_a_file_that_cannot_be_read_fails_even_an_optional_mount(
