@@ -11,12 +11,9 @@ from __future__ import annotations
 
 import logging
 import re
-from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from anyio import move_on_after
-
-from buildkit_session.errors import CallbackError, InputError, RpcError
+from buildkit_session.errors import InputError, RpcError
 from buildkit_session.grpc.router import Route, messages, of_request, unary
 from buildkit_session.grpc.status import Status
 from buildkit_session.messages.moby.buildkit.v1.frontend import (
@@ -36,6 +33,7 @@ from buildkit_session.messages.moby.buildkit.v1.sourcepolicy.policysession impor
 )
 from buildkit_session.messages.pb.ops import SourceOp
 from buildkit_session.printable import printable
+from buildkit_session.services.callbacks import called
 from buildkit_session.services.policy import (
     Allow,
     AttestationChain,
@@ -100,19 +98,9 @@ class PolicyVerifier:
         return _response(decision, source, op, request.platform)
 
     async def _decide(self, source: Source) -> object:
-        """Have the caller's code decide.
-
-        Raises:
-            CallbackError: it has not. The daemon is told no more than that.
-        """
-        what = f"the source policy has not decided about {printable(source.identifier[:_SHOWN])}"
-        try:
-            with move_on_after(self._verifier.timeout):
-                made: Any = self._verifier.decide(source)
-                return await made if isawaitable(made) else made
-        except Exception as error:  # the caller's code may raise anything
-            raise CallbackError(f"{what}: it raised {type(error).__name__}") from error
-        raise CallbackError(f"{what} within {self._verifier.timeout} seconds")
+        """Have the caller's code decide; raises as :func:`called`. The daemon is told no more than that."""
+        what = f"the source policy, asked about {printable(source.identifier[:_SHOWN])},"
+        return await called(self._verifier.decide, source, kind="policy", what=what, seconds=self._verifier.timeout)
 
 
 def _subject(request: CheckPolicyRequest) -> str:
