@@ -206,7 +206,7 @@ async def test_what_is_signed(tmp_path: Path) -> None:
         assert await daemon.key(OWN) != key
 
 
-async def test_a_thousand_calls_at_once(tmp_path: Path) -> None:
+async def test_hundreds_of_calls_at_once(tmp_path: Path) -> None:
     """They share the caller's answer, and are fetched few at once; the session answers in between."""
     running = most = calls = 0
 
@@ -229,7 +229,7 @@ async def test_a_thousand_calls_at_once(tmp_path: Path) -> None:
     async with await asyncio.start_server(handle, "127.0.0.1", 0) as server, asking(tmp_path, fetch) as daemon:
         realm = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with anyio.create_task_group() as tasks:
-            for _ in range(700):
+            for _ in range(200):
                 tasks.start_soon(daemon.token, realm)
             for _ in range(200):
                 tasks.start_soon(daemon.credentials, OWN)
