@@ -12,7 +12,7 @@
     ├── TransferError              files could not be sent or written; names the path
     │   └── QuotaExceeded          an export is larger than the caller allows; names the limit
     ├── InputError                 an argument, a file or a setting of the caller cannot be used
-    ├── CallbackError              code of the caller's that decides for a build has failed; its cause says how
+    ├── CallbackError              code of the caller's that a build has called failed; its cause says how
     ├── EngineError                the Docker Engine refused; carries its HTTP status
     │   ├── EngineUnreachable      nobody answers at the address
     │   └── UpgradeRefused         the Engine did not switch protocols
@@ -159,9 +159,11 @@ class InputError(SessionError, ValueError):
 
 
 class CallbackError(SessionError):
-    """Code of the caller's, which a daemon's question has run, raised an exception or took too long.
+    """Code of the caller's, which a build has called, raised an exception, took too long or cancelled itself.
 
-    Its ``__cause__`` is that exception; the daemon learns nothing of it.
+    Of what decides about sources or outputs ``__cause__`` is that exception. What finds secrets, passphrases or
+    credentials may have the value in its text, so there is the type alone: let it raise an :class:`InputError` to say
+    more. The daemon learns nothing of either.
     """
 
 

@@ -22,21 +22,16 @@ import stat
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from inspect import isawaitable, iscoroutinefunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
-from buildkit_session.errors import InputError, SessionError
+from buildkit_session.errors import InputError
 from buildkit_session.request.arguments import texts
 from buildkit_session.request.fields import read_fields
 from buildkit_session.wording import a_type
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-    from anyio import CapacityLimiter
-    from anyio.lowlevel import RunVar
 
     Found: TypeAlias = bytes | str | None
 
@@ -59,9 +54,6 @@ __all__ = [
 
 MAX_SIZE: Final = 500 * 1024
 """Bytes of one secret, as upstream's clients have it."""
-
-MAX_CALLS: Final = 10
-"""Plain functions that run at once; a daemon can ask a hundred times, and a function can be slow."""
 
 _KINDS: Final = ("file", "env")
 _GRAMMAR: Final = "write id=NAME,src=PATH or id=NAME,env=VARIABLE"
@@ -204,27 +196,18 @@ class CallSecret(Secret):
         """Call the function.
 
         Raises:
-            InputError: it raised, or returned something else. What it raised is the cause of this error.
+            CallbackError: it raised something; neither text nor cause show what, as it may hold the value.
+            InputError: it returned something else, or has raised this.
         """
-        try:
-            found = await self._call()
-        except SessionError:
-            raise
-        except Exception as error:
-            # Any code may be behind it. Its text is not repeated: it may hold the value.
-            raise InputError(f"the function failed with {type(error).__name__}") from error
+        from buildkit_session.services.callbacks import called  # noqa: PLC0415 - as below
+
+        found = await called(self.function, kind="secret", what="the function")
         if found is None:
             return None
         content = found.encode() if isinstance(found, str) else found
         if not isinstance(content, bytes):
             raise InputError(f"the function must return bytes, a text or None, not {type(found).__name__}")
         return _bounded(content, "what the function returned")
-
-    async def _call(self) -> Found:
-        if iscoroutinefunction(self.function):
-            return await self.function()  # type: ignore[no-any-return]  # what it returns is checked
-        found = await _in_thread(self.function, _caller_threads())
-        return await found if isawaitable(found) else found
 
 
 def env(name: str) -> EnvSecret:
@@ -336,36 +319,16 @@ def _read(text: str) -> dict[str, str]:
     return given
 
 
-async def _in_thread(function: Callable[[], FoundT], limiter: CapacityLimiter | None = None) -> FoundT:
-    """Call a function that blocks; one with a limiter may be left to itself.
+async def _in_thread(function: Callable[[], FoundT]) -> FoundT:
+    """Call a function that blocks.
 
     What it returns takes no way through the event loop, which in debug mode logs the arguments of slow callbacks.
     """
     from anyio import to_thread  # noqa: PLC0415 - most builds have no secrets, and their start is measured
 
     found: list[FoundT] = []
-    await to_thread.run_sync(lambda: found.append(function()), abandon_on_cancel=limiter is not None, limiter=limiter)
+    await to_thread.run_sync(lambda: found.append(function()))
     return found.pop()
-
-
-def _caller_threads() -> CapacityLimiter:
-    """The threads for functions of callers, of each event loop: files are read and written by others."""
-    from anyio import CapacityLimiter  # noqa: PLC0415 - as above
-
-    threads = _limiters()
-    try:
-        return threads.get()
-    except LookupError:
-        limiter = CapacityLimiter(MAX_CALLS)
-        threads.set(limiter)
-        return limiter
-
-
-@cache
-def _limiters() -> RunVar[CapacityLimiter]:
-    from anyio.lowlevel import RunVar  # noqa: PLC0415 - as above
-
-    return RunVar("buildkit_session_secrets")
 
 
 def _read_at_most(descriptor: int, size: int) -> bytes:

@@ -6,9 +6,7 @@ import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
-import anyio
-
-from buildkit_session.errors import RemoteProtocolError
+from buildkit_session.errors import RemoteProtocolError, SessionError
 from buildkit_session.services.agent_messages import (
     FAILURE,
     LIST,
@@ -75,18 +73,13 @@ class AgentGuard:
         if self._confirm is None:
             return True
         request = sign_request(self._name, identity, signing)
-        answers: list[object] = []
-
-        async def ask(confirm: Confirm) -> None:
-            try:
-                answers.append(await called(confirm, request))
-            except Exception as error:  # noqa: BLE001 - any code may be behind it; its text may hold anything
-                log.warning("no signature for a step: confirm= of the ssh agent failed with %s", type(error).__name__)
-
-        # A task of its own: one that cancels itself is not this call being cancelled.
-        async with anyio.create_task_group() as asking:
-            asking.start_soon(ask, self._confirm)
-        return bool(answers) and answers[0] is True
+        try:
+            answer = await called(self._confirm, request, kind="confirm", what="confirm= of the ssh agent")
+        except SessionError as error:
+            reason = type(error.__cause__ or error).__name__  # the text may hold anything
+            log.warning("no signature for a step: confirm= of the ssh agent failed with %s", reason)
+            return False
+        return answer is True
 
 
 class _Guarded:

@@ -42,10 +42,13 @@ def read_key(path: str | os.PathLike[str]) -> bytes:
     name = os.fspath(path)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
-        with open(descriptor, "rb") as opened:
+        try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise InputError(f"ssh key {name} is not a regular file")
-            return opened.read(MAX_KEY)
+            with open(descriptor, "rb", closefd=False) as opened:
+                return opened.read(MAX_KEY)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise InputError(f"ssh key {name} cannot be read: {error.strerror}") from error
 

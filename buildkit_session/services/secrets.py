@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final, Protocol
 
-from buildkit_session.errors import InputError, RpcError, TransferError
+from buildkit_session.errors import CallbackError, InputError, RpcError, TransferError
 from buildkit_session.grpc.codec import MessageCodec
 from buildkit_session.grpc.router import Codecs, Route, of_request, unary
 from buildkit_session.grpc.status import Status
@@ -101,17 +101,22 @@ async def _read(name: str, source: SecretSource) -> bytes | None:
     """Read a secret.
 
     Raises:
-        InputError, TransferError: it cannot be had or is too large. The daemon is told no more than that; the rest is
-            for the caller.
+        InputError, CallbackError, TransferError: it cannot be had or is too large. The daemon is told no more than
+            that; the rest is for the caller.
     """
+    failed = ""
     try:
         data = await source.read()
     except InputError as error:
         raise InputError(f"secret {name!r}: {error}") from error
     except TransferError:
         raise
-    except Exception as error:  # a caller's source may raise anything
-        raise TransferError(f"cannot read the secret {name!r}: {type(error).__name__}") from error
+    except CallbackError as error:
+        failed = str(error)
+    except Exception as error:  # noqa: BLE001 - a caller's source may raise anything
+        failed = f"its source raised {type(error).__name__}"
+    if failed:  # here, without a cause: the text of that may hold the secret
+        raise CallbackError(f"secret {name!r}: {failed}")
     if data is not None and not isinstance(data, bytes):
         raise TransferError(f"cannot send the secret {name!r}: its source returned {type(data).__name__}, not bytes")
     if data is not None and len(data) > MAX_SECRET:
