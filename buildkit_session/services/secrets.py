@@ -21,6 +21,7 @@ from buildkit_session.grpc.codec import MessageCodec
 from buildkit_session.grpc.router import Codecs, Route, of_request, unary
 from buildkit_session.grpc.status import Status
 from buildkit_session.messages.moby.buildkit.secrets.v1 import GetSecretRequest, GetSecretResponse
+from buildkit_session.wording import a_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -118,7 +119,7 @@ async def _read(name: str, source: SecretSource) -> bytes | None:
     if failed:  # here, without a cause: the text of that may hold the secret
         raise CallbackError(f"secret {name!r}: {failed}")
     if data is not None and not isinstance(data, bytes):
-        raise TransferError(f"cannot send the secret {name!r}: its source returned {type(data).__name__}, not bytes")
+        raise InputError(f"secret {name!r}: its source must return bytes or None, not {a_type(data)}")
     if data is not None and len(data) > MAX_SECRET:
         raise TransferError(f"the secret {name!r} has {len(data)} bytes, more than the {MAX_SECRET} of a secret")
     return data

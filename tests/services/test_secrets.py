@@ -109,7 +109,7 @@ async def test_a_source_that_explains_itself() -> None:
 
 
 async def test_a_source_of_text() -> None:
-    with pytest.raises(TransferError, match="str, not bytes"):
+    with pytest.raises(InputError, match="must return bytes or None, not a str"):
         await ask(Secrets({"a": Fixed(cast("bytes", "hunter2"))}), "a")
 
 
