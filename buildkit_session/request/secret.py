@@ -35,8 +35,9 @@ from buildkit_session.wording import a_type
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from anyio import CapacityLimiter
     from anyio.lowlevel import RunVar
+
+    from buildkit_session.services.callbacks import CallerThreads
 
     Found: TypeAlias = bytes | str | None
 
@@ -223,7 +224,7 @@ class CallSecret(Secret):
     async def _call(self) -> Found:
         if iscoroutinefunction(self.function):
             return await self.function()  # type: ignore[no-any-return]  # what it returns is checked
-        found = await _in_thread(self.function, _caller_threads())
+        found = await _caller_threads().run(self.function)
         return await found if isawaitable(found) else found
 
 
@@ -336,33 +337,33 @@ def _read(text: str) -> dict[str, str]:
     return given
 
 
-async def _in_thread(function: Callable[[], FoundT], limiter: CapacityLimiter | None = None) -> FoundT:
-    """Call a function that blocks; one with a limiter may be left to itself.
+async def _in_thread(function: Callable[[], FoundT]) -> FoundT:
+    """Call a function that blocks.
 
     What it returns takes no way through the event loop, which in debug mode logs the arguments of slow callbacks.
     """
     from anyio import to_thread  # noqa: PLC0415 - most builds have no secrets, and their start is measured
 
     found: list[FoundT] = []
-    await to_thread.run_sync(lambda: found.append(function()), abandon_on_cancel=limiter is not None, limiter=limiter)
+    await to_thread.run_sync(lambda: found.append(function()))
     return found.pop()
 
 
-def _caller_threads() -> CapacityLimiter:
-    """The threads for functions of callers, of each event loop: files are read and written by others."""
-    from anyio import CapacityLimiter  # noqa: PLC0415 - as above
+def _caller_threads() -> CallerThreads:
+    """The threads for functions of callers, of each event loop."""
+    from buildkit_session.services.callbacks import CallerThreads  # noqa: PLC0415 - as above
 
-    threads = _limiters()
+    threads = _of_loops()
     try:
         return threads.get()
     except LookupError:
-        limiter = CapacityLimiter(MAX_CALLS)
-        threads.set(limiter)
-        return limiter
+        made = CallerThreads(MAX_CALLS)
+        threads.set(made)
+        return made
 
 
 @cache
-def _limiters() -> RunVar[CapacityLimiter]:
+def _of_loops() -> RunVar[CallerThreads]:
     from anyio.lowlevel import RunVar  # noqa: PLC0415 - as above
 
     return RunVar("buildkit_session_secrets")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import anyio
 
@@ -18,7 +18,7 @@ from buildkit_session.services.agent_messages import (
     read_identities,
     read_signing,
 )
-from buildkit_session.services.callbacks import called
+from buildkit_session.services.callbacks import CallerThreads, called
 from buildkit_session.services.sign_request import SignRequest, sign_request
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     Confirm: TypeAlias = Callable[[SignRequest], "Awaitable[bool] | bool"]
 
 __all__ = ["AgentGuard"]
+
+THREADS: Final = 4
+"""Plain functions that are asked at once: a daemon may want any number of signatures, and people take their time."""
 
 log = logging.getLogger("buildkit_session.services")
 
@@ -49,6 +52,7 @@ class AgentGuard:
         self._name = name
         self._chosen = chosen
         self._confirm = confirm
+        self._threads: CallerThreads | None = None  # of the event loop that first needs them
 
     def __repr__(self) -> str:
         return f"<AgentGuard {self._agent!r}>"
@@ -74,12 +78,13 @@ class AgentGuard:
         """Ask whether a key may sign. Whatever fails is a refusal."""
         if self._confirm is None:
             return True
+        threads = self._threads = self._threads or CallerThreads(THREADS)
         request = sign_request(self._name, identity, signing)
         answers: list[object] = []
 
         async def ask(confirm: Confirm) -> None:
             try:
-                answers.append(await called(confirm, request))
+                answers.append(await called(threads, confirm, request))
             except Exception as error:  # noqa: BLE001 - any code may be behind it; its text may hold anything
                 log.warning("no signature for a step: confirm= of the ssh agent failed with %s", type(error).__name__)
 

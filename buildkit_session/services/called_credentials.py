@@ -14,9 +14,9 @@ from inspect import isawaitable, iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
-from anyio import to_thread
 
 from buildkit_session.errors import CallbackError, InputError
+from buildkit_session.services.callbacks import CallerThreads
 from buildkit_session.services.credentials import Credentials
 from buildkit_session.wording import a_type
 
@@ -62,7 +62,7 @@ class CalledCredentials:
         self._function = function
         self._kept: OrderedDict[str, tuple[datetime, Credentials]] = OrderedDict()
         self._running: dict[str, _Question] = {}
-        self._threads: anyio.CapacityLimiter | None = None
+        self._threads: CallerThreads | None = None
 
     def __repr__(self) -> str:
         return "<CalledCredentials>"
@@ -126,8 +126,8 @@ class CalledCredentials:
             answer: Any = self._function(host)
             return await answer
         if self._threads is None:
-            self._threads = anyio.CapacityLimiter(THREADS)
-        found = await to_thread.run_sync(self._function, host, abandon_on_cancel=True, limiter=self._threads)
+            self._threads = CallerThreads(THREADS)
+        found = await self._threads.run(self._function, host)
         return await found if isawaitable(found) else found
 
     def _keep(self, host: str, found: Credentials | None) -> None:

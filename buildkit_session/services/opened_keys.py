@@ -9,7 +9,7 @@ from anyio import to_thread
 
 from buildkit_session.errors import InputError, SessionError
 from buildkit_session.services.agent_messages import LIST, read_identities
-from buildkit_session.services.callbacks import called
+from buildkit_session.services.callbacks import CallerThreads, called
 from buildkit_session.services.key_file import can_open_keys, is_encrypted, look_at, read_key
 from buildkit_session.wording import a_type
 
@@ -76,7 +76,7 @@ def _load(content: bytes, passphrase: bytes | None, name: str, comment: str) -> 
 
 async def _words(passphrase: Passphrase | None, path: Path | None, name: str) -> bytes:
     try:
-        found = await called(passphrase, path) if callable(passphrase) else passphrase
+        found = await called(CallerThreads(1), passphrase, path) if callable(passphrase) else passphrase
     except SessionError:
         raise
     except Exception as error:
