@@ -102,11 +102,16 @@ class InterceptingServer(Server):
         except Exception as refusal:  # noqa: BLE001 - what becomes of it is up to the interceptors
             opened = refusal
         passage = _Passage(call, stream, opened, self._interceptors, partial(self._report, path))
-        if not isinstance(opened, Exception):
-            call.method = opened.route.path
+        if isinstance(opened, Exception):
+            await passage.run()
+            return None, passage.status
+        call.method = opened.route.path
+        try:
             await passage.look(codecs[0])
-        await passage.run()
-        return None if isinstance(opened, Exception) else opened.call, passage.status
+            await passage.run()
+        finally:
+            opened.call.release()
+        return opened.call, passage.status
 
 
 class _Passage:

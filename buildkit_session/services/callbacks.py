@@ -16,10 +16,10 @@ from inspect import isawaitable, iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import anyio
-from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
 
 from buildkit_session.errors import CallbackError, InputError
+from buildkit_session.services.caller_threads import CallerThreads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,7 @@ take no threads from each other, nor from those that files are read with."""
 _SECRET: Final = ("credentials", "passphrase", "secret")
 """Kinds whose answers nobody may see."""
 
-_limiters: Final = RunVar["dict[str, CapacityLimiter]"]("buildkit_session_callbacks")
+_threads: Final = RunVar["dict[str, CallerThreads]"]("buildkit_session_callbacks")
 
 
 async def called(
@@ -86,27 +86,9 @@ async def called(
 
 
 async def _in_thread(run: Callable[[], Any], kind: Kind) -> Any:
-    # Neither what it returns nor what it raises takes a way through the event loop, which in debug mode logs the
-    # arguments of slow callbacks.
-    found: list[Any] = []
-    failed: list[Exception] = []
-
-    def call() -> None:
-        try:
-            found.append(run())
-        except Exception as error:  # noqa: BLE001 - raised again below
-            failed.append(error)
-
-    await to_thread.run_sync(call, abandon_on_cancel=True, limiter=_limiter(kind))
-    if failed:
-        raise failed.pop()
-    answer = found.pop()
+    threads = _threads.get({})
+    if kind not in threads:
+        threads[kind] = CallerThreads(MAX_THREADS)
+        _threads.set(threads)
+    answer = await threads[kind].run(run)
     return await answer if isawaitable(answer) else answer
-
-
-def _limiter(kind: Kind) -> CapacityLimiter:
-    limiters = _limiters.get({})
-    if kind not in limiters:
-        limiters[kind] = CapacityLimiter(MAX_THREADS)
-        _limiters.set(limiters)
-    return limiters[kind]

@@ -625,6 +625,29 @@ async def test_stalled_reader_leaves_room_for_others() -> None:
     assert answer.bodies == [b"y" * 500_000]
 
 
+async def test_many_small_messages_leave_others_their_turns() -> None:
+    """An answer of some bytes to each request of some bytes: a large one holds hundreds of thousands."""
+    turns = 0
+
+    async def ticking() -> None:
+        nonlocal turns
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+
+    async def answer(call: IncomingCall[bytes, bytes]) -> None:
+        await call.recv()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ticking)
+            for _ in range(5000):
+                await call.send(b"a")
+            tasks.cancel_scope.cancel()
+
+    async with serving(raw(answer)) as peer:
+        assert len((await peer.call(PATH, b"a")).bodies) == 5000
+    assert turns > 20
+
+
 async def test_windows_that_change_under_way() -> None:
     """INITIAL_WINDOW_SIZE and MAX_FRAME_SIZE go up and down during a transfer, and nothing is lost."""
     async with serving(raw(echo)) as peer:
