@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 from buildkit_session.errors import InputError, SessionError
 from buildkit_session.request.arguments import texts
 from buildkit_session.request.fields import read_fields
-from buildkit_session.wording import a_type
+from buildkit_session.wording import a_path, a_type, kind_and_place
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -212,7 +212,7 @@ class CallSecret(Secret):
             raise
         except Exception as error:
             # Any code may be behind it. Its text is not repeated: it may hold the value.
-            raise InputError(f"the function failed with {type(error).__name__}") from error
+            raise InputError(f"the function failed with {kind_and_place(error)}") from error
         if found is None:
             return None
         content = found.encode() if isinstance(found, str) else found
@@ -233,8 +233,9 @@ def env(name: str) -> EnvSecret:
     Raises:
         InputError: the name cannot be one.
     """
-    if not name or "=" in name or "\0" in name:
-        raise InputError(f"{name!r} is not the name of an environment variable")
+    if not isinstance(name, str) or not name or "=" in name or "\0" in name:  # type: ignore[redundant-expr]
+        # Not shown: it may be the value.
+        raise InputError("secret.env() takes the name of an environment variable; for a value take secret.value()")
     return EnvSecret(name)
 
 
@@ -244,7 +245,7 @@ def file(path: str | os.PathLike[str]) -> FileSecret:
     Raises:
         InputError: the path is empty.
     """
-    if not os.fspath(path):
+    if not a_path("a secret file", path):
         raise InputError("the path of a secret must not be empty")
     return FileSecret(Path(path))
 
