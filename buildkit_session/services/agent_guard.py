@@ -20,6 +20,7 @@ from buildkit_session.services.agent_messages import (
 )
 from buildkit_session.services.callbacks import called
 from buildkit_session.services.sign_request import SignRequest, sign_request
+from buildkit_session.wording import kind_and_place
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -49,6 +50,7 @@ class AgentGuard:
         self._name = name
         self._chosen = chosen
         self._confirm = confirm
+        self._said: str | None = None
 
     def __repr__(self) -> str:
         return f"<AgentGuard {self._agent!r}>"
@@ -68,7 +70,16 @@ class AgentGuard:
             identities = read_identities(answer)
         except RemoteProtocolError:
             return None
-        return tuple(one for one in identities if self._chosen is None or self._chosen.has(one))
+        if self._chosen is None:
+            return identities
+        self._say_missing(self._chosen.missing(identities))
+        return tuple(one for one in identities if self._chosen.has(one))
+
+    def _say_missing(self, name: str | None) -> None:
+        """Warn of what was misspelt, once: a step sees no key, and says that the server does not let it in."""
+        if name is not None and name != self._said:
+            self._said = name
+            log.warning("only= of ssh %r names %r, and the agent has no such key: see ssh-add -l", self._name, name)
 
     async def allows(self, identity: Identity, signing: Signing) -> bool:
         """Ask whether a key may sign. Whatever fails is a refusal."""
@@ -81,7 +92,7 @@ class AgentGuard:
             try:
                 answers.append(await called(confirm, request))
             except Exception as error:  # noqa: BLE001 - any code may be behind it; its text may hold anything
-                log.warning("no signature for a step: confirm= of the ssh agent failed with %s", type(error).__name__)
+                log.warning("no signature for a step: confirm= of the ssh agent failed with %s", kind_and_place(error))
 
         # A task of its own: one that cancels itself is not this call being cancelled.
         async with anyio.create_task_group() as asking:
