@@ -61,8 +61,8 @@ class Client:
         daemon: Daemon,
         *,
         credentials: CredentialsLike | None = None,
-        services: Sequence[Service] = (),
-        interceptors: Sequence[Interceptor] = (),
+        services: Sequence[Service] | Service = (),
+        interceptors: Sequence[Interceptor] | Interceptor = (),
     ) -> None:
         self._daemon = daemon
         self._auth = make_auth(credentials)
@@ -432,8 +432,8 @@ def connect(
     builder: str | Builder | None = None,
     tls: TlsFiles | None = None,
     credentials: CredentialsLike | None = None,
-    services: Sequence[Service] = (),
-    interceptors: Sequence[Interceptor] = (),
+    services: Sequence[Service] | Service = (),
+    interceptors: Sequence[Interceptor] | Interceptor = (),
     way: Way | None = None,
 ) -> Client:
     """Find a daemon; use the result with ``async with``.
