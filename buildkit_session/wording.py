@@ -45,13 +45,13 @@ def kind_and_place(error: BaseException) -> str:
     """The type of an exception that was caught here, and the line that it left the caller's function by.
 
     Such as ``KeyError at vault.py:12``; never its text, which may hold a secret. A function that does not take what it
-    is called with, and one that was not written in Python, has no such line.
+    is called with, and one that was not written in Python, has no such line: ``TypeError as it was called``.
     """
     from traceback import extract_tb  # noqa: PLC0415 - only failures need it
 
     frame = next((one for one in extract_tb(error.__traceback__) if not _is_ours(Path(one.filename))), None)
     kind = type(error).__name__
-    return kind if frame is None else f"{kind} at {Path(frame.filename).name}:{frame.lineno}"
+    return f"{kind} as it was called" if frame is None else f"{kind} at {Path(frame.filename).name}:{frame.lineno}"
 
 
 def _is_ours(path: Path) -> bool:

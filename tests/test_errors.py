@@ -41,7 +41,7 @@ def test_a_traceback_stays_short() -> None:
         ("NotFound: no ssh agent is forwarded as 'git'", "offer it with ssh= (--ssh git)"),
         (
             "failed to push reg.example:5000/a/b:1: unexpected status from HEAD request to http://x/: 401 Unauthorized",
-            "log in to reg.example:5000 by credentials= of connect() or build(); for the command line by 'docker login ",
+            "log in to reg.example:5000 by credentials= of connect() or build(); for the command line by ",
         ),
         (
             "pulling from host reg.example failed with status code [manifests latest]: 401 Unauthorized",

@@ -8,9 +8,9 @@ This module knows nothing of the service that answers the daemon.
     secrets = {"npm": bk.secret.env("NPM_TOKEN"), "key": bk.secret.file("key.pem"), "db": bk.secret.call(from_vault)}
 
 No value is in a log, a ``repr``, an event or an error of a build. What a function given to :func:`call` raises might
-hold it, so of that a build's error gives the type alone: let the function log what went wrong, or raise an InputError
-whose text may be shown. Tools that print the local variables of a traceback's frames show the caller's own; that is
-beyond the reach of a library.
+hold it, so of that a build's error gives the type and the line alone: let the function log what went wrong, or raise an
+InputError whose text may be shown. Tools that print the local variables of a traceback's frames show the caller's own;
+that is beyond the reach of a library.
 
 Source: docker/buildx:util/buildflags/secrets.go; moby/buildkit:session/secrets/secretsprovider/store.go.
 """
@@ -265,6 +265,11 @@ def value(content: bytes | str) -> ValueSecret:
 
 def call(function: Callable[[], Found | Awaitable[Found]]) -> CallSecret:
     """Ask ``function``, plain or asynchronous, each time the value is needed.
+
+    Args:
+        function: returns bytes or a text, or ``None`` for "no such secret". A plain one runs in a thread, one with
+            ``async def`` on the event loop. When it raises, the build fails with an InputError that names the type and
+            the line, and not the text, which might repeat the value; an InputError of its own is shown as it is.
 
     Raises:
         InputError: it cannot be called.

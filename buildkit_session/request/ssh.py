@@ -177,7 +177,7 @@ def agent(
             with a public key, paths of ``.pub`` files, or comments. All of them by default.
         confirm: takes a :class:`SignRequest` and returns whether to sign; with ``async def`` it runs on the event loop,
             else in a thread. It may take as long as the step waits, and is cancelled when that is gone. Whatever it
-            raises is a refusal.
+            raises is a refusal, and logged by its type and line as a warning of ``buildkit_session.services``.
 
     Raises:
         InputError: ``only`` names nothing, or something is of the wrong type.
