@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from anyio import to_thread
 
-from buildkit_session.errors import RemoteProtocolError, UnsupportedError
+from buildkit_session.errors import InputError, RemoteProtocolError, UnsupportedError
 from buildkit_session.export_targets import make_targets
 from buildkit_session.output import DockerOutput, OciOutput
 from buildkit_session.request.outputs import arrange, loads_elsewhere, pushes, read_outputs, require_one_stdout, sent
@@ -74,6 +74,8 @@ class ChosenOutputs:
             InputError, UnsupportedError: what he chose cannot be, or not at this time.
         """
         given = await called(self._exporter.find, request, kind="exporter", what="the session exporter's find")
+        if given is None:
+            raise InputError("the session exporter's find has returned None; return outputs, or an empty list for none")
         chosen = sent(arrange(read_outputs(given), tags=self._request.tags, annotations=self._request.annotations))
         require_one_stdout((*self.outputs, *chosen))
         require_support(self._request, chosen, self._daemon)

@@ -248,6 +248,18 @@ NOTED_LINES: Final = 20
 
 # How BuildKit says that a step asked for a secret that it could not have.
 _NO_SECRET: Final = re.compile(r"\bsecret (\S{1,100}?):? not found\b")
+# How it says the same of an ssh agent, of which this side has none, or not this one.
+_NO_AGENT: Final = re.compile(
+    r"\bno SSH key \"([^\"\n]{0,100})\" forwarded|\bno ssh agent is forwarded as '([^'\n]{1,100})'"
+)
+# How it says that a registry wants a login, or another one, from the name that was to be had or pushed.
+_NO_LOGIN: Final = re.compile(
+    r"\b(?:failed to push |for |pulling from host )([\w.-]+(?::\d+)?)(?:/\S{1,500}: | failed with ).{0,500}"
+    r"\b(?:401 Unauthorized|403 Forbidden|authorization failed|authorization status: 40[13]|authentication required)",
+    re.IGNORECASE | re.DOTALL,
+)
+# How this side says to it that a registry does not take a login.
+_WRONG_LOGIN: Final = re.compile(r"\bfailed to fetch oauth token: unexpected status 40[13]\b")
 # How it says that the context, an archive or a repository, has no Dockerfile. Those of directories are looked for here.
 _NO_DOCKERFILE: Final = re.compile(
     r"\bfailed to read dockerfile: open [^\n]{1,4096}: no such file or directory\Z", re.IGNORECASE
@@ -306,6 +318,15 @@ class BuildError(SessionError):
 def _advice(message: str) -> str:
     if found := _NO_SECRET.search(message):
         return f"offer it with secrets= (--secret id={printable(found[1])})"
+    if found := _NO_AGENT.search(message):
+        return f"offer it with ssh= (--ssh {printable(found[1] or found[2] or 'default')})"
+    if found := _NO_LOGIN.search(message):
+        host = printable(found[1])
+        return (
+            f"log in to {host} by credentials= of connect() or build(); for the command line by 'docker login {host}'"
+        )
+    if _WRONG_LOGIN.search(message):
+        return "the registry does not take these credentials: look at credentials=, or log in anew by 'docker login'"
     return "name another one with -f (file=)" if _NO_DOCKERFILE.search(message) else ""
 
 

@@ -49,7 +49,7 @@ class Interceptor(Protocol):
 
         async def audit(call: bk.ServedCall, proceed: Callable[[], Awaitable[None]]) -> None:
             await proceed()
-            print(call.method, call.subject, call.bytes_in, call.bytes_out, call.seconds, call.status)
+            print(call.method, call.subject, call.bytes_in, call.bytes_out, call.seconds, call.status.name)
     """
 
     async def __call__(self, call: ServedCall, proceed: Callable[[], Awaitable[None]], /) -> None:

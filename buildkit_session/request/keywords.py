@@ -59,8 +59,8 @@ class RequestKeywords(TypedDict, total=False):
     session_exporter: Exporters
     secrets: Secrets | None
     ssh: Agents
-    services: Sequence[Service]
-    interceptors: Sequence[Interceptor]
+    services: Sequence[Service] | Service
+    interceptors: Sequence[Interceptor] | Interceptor
 
 
 class BuildKeywords(RequestKeywords, total=False):

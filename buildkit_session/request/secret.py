@@ -8,9 +8,9 @@ This module knows nothing of the service that answers the daemon.
     secrets = {"npm": bk.secret.env("NPM_TOKEN"), "key": bk.secret.file("key.pem"), "db": bk.secret.call(from_vault)}
 
 No value is in a log, a ``repr``, an event or an error of a build. What a function given to :func:`call` raises might
-hold it, so of that a build's error gives the type alone: let the function log what went wrong, or raise an InputError
-whose text may be shown. Tools that print the local variables of a traceback's frames show the caller's own; that is
-beyond the reach of a library.
+hold it, so of that a build's error gives the type and the line alone: let the function log what went wrong, or raise an
+InputError whose text may be shown. Tools that print the local variables of a traceback's frames show the caller's own;
+that is beyond the reach of a library.
 
 Source: docker/buildx:util/buildflags/secrets.go; moby/buildkit:session/secrets/secretsprovider/store.go.
 """
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 from buildkit_session.errors import InputError
 from buildkit_session.request.arguments import texts
 from buildkit_session.request.fields import read_fields
-from buildkit_session.wording import a_type
+from buildkit_session.wording import a_path, a_type
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -216,8 +216,9 @@ def env(name: str) -> EnvSecret:
     Raises:
         InputError: the name cannot be one.
     """
-    if not name or "=" in name or "\0" in name:
-        raise InputError(f"{name!r} is not the name of an environment variable")
+    if not isinstance(name, str) or not name or "=" in name or "\0" in name:  # type: ignore[redundant-expr]
+        # Not shown: it may be the value.
+        raise InputError("secret.env() takes the name of an environment variable; for a value take secret.value()")
     return EnvSecret(name)
 
 
@@ -227,7 +228,7 @@ def file(path: str | os.PathLike[str]) -> FileSecret:
     Raises:
         InputError: the path is empty.
     """
-    if not os.fspath(path):
+    if not a_path("a secret file", path):
         raise InputError("the path of a secret must not be empty")
     return FileSecret(Path(path))
 
@@ -247,6 +248,11 @@ def value(content: bytes | str) -> ValueSecret:
 
 def call(function: Callable[[], Found | Awaitable[Found]]) -> CallSecret:
     """Ask ``function``, plain or asynchronous, each time the value is needed.
+
+    Args:
+        function: returns bytes or a text, or ``None`` for "no such secret". A plain one runs in a thread, one with
+            ``async def`` on the event loop. When it raises, the build fails with an InputError that names the type and
+            the line, and not the text, which might repeat the value; an InputError of its own is shown as it is.
 
     Raises:
         InputError: it cannot be called.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from buildkit_session.errors import RemoteProtocolError, SessionError
+from buildkit_session.errors import CallbackError, RemoteProtocolError, SessionError
 from buildkit_session.services.agent_messages import (
     FAILURE,
     LIST,
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AgentGuard"]
 
+WHAT: Final = "confirm= of the ssh agent"
+
 log = logging.getLogger("buildkit_session.services")
 
 
@@ -47,6 +49,7 @@ class AgentGuard:
         self._name = name
         self._chosen = chosen
         self._confirm = confirm
+        self._said: str | None = None
 
     def __repr__(self) -> str:
         return f"<AgentGuard {self._agent!r}>"
@@ -66,7 +69,16 @@ class AgentGuard:
             identities = read_identities(answer)
         except RemoteProtocolError:
             return None
-        return tuple(one for one in identities if self._chosen is None or self._chosen.has(one))
+        if self._chosen is None:
+            return identities
+        self._say_missing(self._chosen.missing(identities))
+        return tuple(one for one in identities if self._chosen.has(one))
+
+    def _say_missing(self, name: str | None) -> None:
+        """Warn of what was misspelt, once: a step sees no key, and says that the server does not let it in."""
+        if name is not None and name != self._said:
+            self._said = name
+            log.warning("only= of ssh %r names %r, and the agent has no such key: see ssh-add -l", self._name, name)
 
     async def allows(self, identity: Identity, signing: Signing) -> bool:
         """Ask whether a key may sign. Whatever fails is a refusal."""
@@ -74,10 +86,11 @@ class AgentGuard:
             return True
         request = sign_request(self._name, identity, signing)
         try:
-            answer = await called(self._confirm, request, kind="confirm", what="confirm= of the ssh agent")
+            answer = await called(self._confirm, request, kind="confirm", what=WHAT)
         except SessionError as error:
-            reason = type(error.__cause__ or error).__name__  # the text may hold anything
-            log.warning("no signature for a step: confirm= of the ssh agent failed with %s", reason)
+            # The text of another error is the caller's own, and may hold anything.
+            reason = error if isinstance(error, CallbackError) else f"{WHAT} raised {type(error).__name__}"
+            log.warning("no signature for a step: %s", reason)
             return False
         return answer is True
 

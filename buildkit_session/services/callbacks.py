@@ -20,6 +20,7 @@ from anyio.lowlevel import RunVar
 
 from buildkit_session.errors import CallbackError, InputError
 from buildkit_session.services.caller_threads import CallerThreads
+from buildkit_session.wording import kind_and_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +70,7 @@ async def called(
         except InputError as error:
             failed.append(error)
         except Exception as error:  # noqa: BLE001 - any code may be behind it
-            failed.append(CallbackError(f"{what} raised {type(error).__name__}"))
+            failed.append(CallbackError(f"{what} raised {kind_and_place(error)}"))
             if kind not in _SECRET:
                 failed[0].__cause__ = error
 

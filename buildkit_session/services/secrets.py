@@ -109,7 +109,8 @@ async def _read(name: str, source: SecretSource) -> bytes | None:
     try:
         data = await source.read()
     except InputError as error:
-        raise InputError(f"secret {name!r}: {error}") from error
+        # Not from it: behind it is what a function of the caller has raised, whose text may repeat the value.
+        raise InputError(f"secret {name!r}: {error}") from None
     except TransferError:
         raise
     except CallbackError as error:

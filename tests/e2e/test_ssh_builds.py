@@ -113,8 +113,9 @@ async def test_many_connections_at_once(daemon: Daemon, agent: Path, context: Pa
 
 
 async def test_an_id_that_is_not_forwarded(daemon: Daemon, agent: Path, context: Path) -> None:
-    with pytest.raises(BuildError, match="no ssh agent is forwarded as 'other'"):
+    with pytest.raises(BuildError, match="no ssh agent is forwarded as 'other'") as caught:
         await run(daemon, context, Ssh({"": AgentSocket(agent)}), "true", "id=other,required=true")
+    assert caught.value.advice == "offer it with ssh= (--ssh other)"
     assert "none" in await run(daemon, context, Ssh({"": AgentSocket(agent)}), "ssh-add -l || echo none", "id=other")
 
 

@@ -71,7 +71,7 @@ async def test_a_failure_of_what_finds_secrets_shows_nothing(
     caplog.set_level(logging.DEBUG)
     asyncio.get_running_loop().set_debug(True)
     asyncio.get_running_loop().slow_callback_duration = 0  # so that it logs every callback
-    with pytest.raises(CallbackError, match=r"^it raised RuntimeError$") as caught:
+    with pytest.raises(CallbackError, match=r"^it raised RuntimeError at test_callbacks\.py:\d+$") as caught:
         await call(function)
     assert "Executing" in caplog.text
     assert HIDDEN not in caplog.text
@@ -81,7 +81,7 @@ async def test_a_failure_of_what_finds_secrets_shows_nothing(
 
 @pytest.mark.parametrize("function", [fails, fails_later])
 async def test_a_failure_of_what_decides_is_the_cause(function: Callable[[], Any]) -> None:
-    with pytest.raises(CallbackError, match=r"^it raised RuntimeError$") as caught:
+    with pytest.raises(CallbackError, match=r"^it raised RuntimeError at test_callbacks\.py:\d+$") as caught:
         await call(function, kind="policy")
     assert isinstance(caught.value.__cause__, RuntimeError)
 
