@@ -219,7 +219,9 @@ async def test_a_wrong_passphrase_starts_no_build(daemon: Daemon, context: Path,
         {"passphrase": "words of yours"},
         {"passphrase": "words of mine", "only": "another key"},
     )
-    for options, message in zip(wrong, ("does not open it", "names 'another key'"), strict=True):
+    for options, message in zip(
+        wrong, ("does not open it", "names 'another key', and the comments of the keys are '"), strict=True
+    ):
         given: dict[str, Any] = {"ssh": {"": bk.ssh.keys(tmp_path / "key", **options)}}
         events: list[bk.ProgressEvent] = []
         async with bk.connect(daemon.address) as client:

@@ -91,7 +91,7 @@ def test_an_agent_is_a_socket() -> None:
     ("content", "message"),
     [
         (b"nonsense", "no private key in PEM or OpenSSH format"),
-        (b"ssh-ed25519 AAAA me\n", "no private key"),
+        (b"ssh-ed25519 AAAA me\n", r"no private key .*; it is the public half, give the file without \.pub$"),
         (ENCRYPTED, "passphrase protected"),
         (PKCS8, "passphrase protected"),
     ],
