@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import anyio
 
-from buildkit_session.errors import ConnectionClosed, RpcError, StreamReset, TransferError
+from buildkit_session.errors import ConnectionClosed, RpcError, SessionError, StreamReset, TransferError
 from buildkit_session.fsutil.packets import PeerGaveUp
 from buildkit_session.grpc.router import Router
 from buildkit_session.grpc.server import Server
 from buildkit_session.http2.connection import Connection
+from buildkit_session.printable import printable
 from buildkit_session.services.deferred import Deferred
 from buildkit_session.supervision import supervised
 
@@ -41,7 +42,9 @@ __all__ = ["Session", "shared_key"]
 MACHINE_ID = Path("/etc/machine-id")
 
 MAX_FAILURES: Final = 100
-"""Failed calls that are remembered: the first ones tell the cause, and a daemon may make calls fail for hours."""
+"""Faults that are remembered: the first ones tell the cause, and a daemon may make calls fail for hours."""
+
+_PACKAGE: Final = f"{__name__.partition('.')[0]}."
 
 _HEALTH: Final = tuple(f"/grpc.health.v1.Health/{name}" for name in ("Check", "List", "Watch"))
 
@@ -65,8 +68,8 @@ class Session:
 
     Attributes:
         id: goes into the build request.
-        failures: why calls ended other than with OK, in order, the first ``MAX_FAILURES``: the method's path and the
-            exception.
+        failures: the faults that began on this side, or that it found, in order, the first ``MAX_FAILURES``: the path
+            of the method and the exception. Calls that failed by what the daemon did or asked for are not among them.
     """
 
     def __init__(
@@ -154,8 +157,12 @@ class Session:
         return Health(path.split("/")[1] for path in self._router.methods)
 
     def _failed(self, path: str, error: Exception) -> None:
-        if len(self.failures) < MAX_FAILURES:
+        # Those of the daemon's making would crowd the others out.
+        if len(self.failures) < MAX_FAILURES and _own_cause(error) is not None:
+            _forget_frames(error)
             self.failures.append((path, error))
+            if not isinstance(error, SessionError):  # of code of the caller's: a service or an interceptor
+                error.add_note(f"raised as the daemon called {printable(path[:200])}")
 
 
 def _own_cause(error: Exception) -> Exception | None:
@@ -163,6 +170,21 @@ def _own_cause(error: Exception) -> Exception | None:
     if isinstance(error, RpcError) and isinstance(error.__cause__, TransferError):
         return error.__cause__
     return None if isinstance(error, _NOT_OURS) else error
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Let go of what this package held when an error passed: a message of the daemon's may have megabytes."""
+    chain: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while chain:
+        if (one := chain.pop()) is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        chain += [one.__cause__, one.__context__, *(one.exceptions if isinstance(one, BaseExceptionGroup) else ())]
+        passed = one.__traceback__
+        while passed is not None and passed.tb_frame.f_globals.get("__name__", "").startswith(_PACKAGE):
+            passed = passed.tb_next
+        one.__traceback__ = passed
 
 
 def shared_key(directory: Path) -> str:

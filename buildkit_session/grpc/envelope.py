@@ -55,10 +55,18 @@ class Unpacker:
 
     Args:
         max_message: largest accepted body, in bytes. Checked on the prefix, before anything is buffered for it.
+        unasked: largest body that is put together without asking, in bytes; all of them by default.
+
+    Attributes:
+        asked: bytes of a body that is not put together before :meth:`grant` is called; 0 if there is none.
+        granted: bytes of the body that is put together since; 0 when it is whole.
     """
 
-    def __init__(self, *, max_message: int = MAX_MESSAGE) -> None:
+    def __init__(self, *, max_message: int = MAX_MESSAGE, unasked: int = MAX_MESSAGE) -> None:
+        self.asked = 0
+        self.granted = 0
         self._max_message = max_message
+        self._unasked = unasked
         self._pieces: deque[memoryview] = deque()
         self._piece = memoryview(b"")  # the one that is being cut
         self._position = 0
@@ -86,6 +94,10 @@ class Unpacker:
                 raise
         return bodies
 
+    def grant(self) -> None:
+        """Let the body be put together that was asked about."""
+        self.granted, self.asked = self.asked, 0
+
     def check_end(self) -> None:
         """Say that the stream has ended and all bodies were taken.
 
@@ -111,6 +123,8 @@ class Unpacker:
     def _next_spread(self) -> memoryview | None:
         """The next body, if it begins in this piece and ends in a later one, or begins with the next."""
         while missing := self._missing():
+            if self.asked:
+                return None
             if self._position == len(self._piece):
                 if not self._pieces:
                     return None
@@ -121,6 +135,7 @@ class Unpacker:
             self._begun += taken
             self._position += len(taken)
         body, self._begun = memoryview(self._begun)[PREFIX:], bytearray()
+        self.granted = 0
         return body
 
     def _missing(self) -> int:
@@ -133,6 +148,8 @@ class Unpacker:
         length: int = _PREFIX.unpack_from(self._begun)[1]
         if length > self._max_message:
             raise self._fault(0, length)
+        if length > self._unasked and not self.granted:
+            self.asked = length
         return PREFIX + length - present
 
     def _fault(self, flag: int, length: int) -> RpcError:

@@ -8,6 +8,7 @@ from buildkit_session.grpc.message_stream import MessageStream
 from buildkit_session.grpc.status import status_trailers
 
 if TYPE_CHECKING:
+    from buildkit_session.grpc.allowance import Allowance
     from buildkit_session.grpc.codec import Codec
     from buildkit_session.grpc.metadata import Metadata
     from buildkit_session.http2.connection import Stream
@@ -40,8 +41,9 @@ class IncomingCall(MessageStream[Request, Response]):
         metadata: Metadata,
         request: Codec[Request],
         response: Codec[Response],
+        allowance: Allowance | None = None,
     ) -> None:
-        super().__init__(stream, incoming=request, outgoing=response)
+        super().__init__(stream, incoming=request, outgoing=response, allowance=allowance)
         self.method = method
         self.metadata = metadata
         self._headers_sent = False

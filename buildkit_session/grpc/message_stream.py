@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from anyio.lowlevel import checkpoint
 
 from buildkit_session.errors import RpcError, SessionError
-from buildkit_session.grpc.envelope import Unpacker, pack
+from buildkit_session.grpc.allowance import LARGE
+from buildkit_session.grpc.envelope import MAX_MESSAGE, Unpacker, pack
 from buildkit_session.grpc.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from buildkit_session.grpc.allowance import Allowance
     from buildkit_session.grpc.codec import Codec
     from buildkit_session.grpc.envelope import Buffer
     from buildkit_session.http2.connection import Stream
@@ -34,13 +36,23 @@ class MessageStream(Generic[Incoming, Outgoing]):
         stream: carries them.
         incoming: decodes what is received.
         outgoing: encodes what is sent.
+        allowance: bounds the large messages that are held at once; ``None`` where the other end may send what it likes.
     """
 
-    def __init__(self, stream: Stream, *, incoming: Codec[Incoming], outgoing: Codec[Outgoing]) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        *,
+        incoming: Codec[Incoming],
+        outgoing: Codec[Outgoing],
+        allowance: Allowance | None = None,
+    ) -> None:
         self._stream = stream
         self._incoming = incoming
         self._outgoing = outgoing
-        self._unpacker = Unpacker()
+        self._unpacker = Unpacker(unasked=MAX_MESSAGE if allowance is None else LARGE)
+        self._allowance = allowance
+        self._held = 0  # bytes of the allowance for what was taken or is whole
         self._bodies: deque[Buffer] = deque()  # received, not decoded yet
 
     async def recv(self) -> Incoming | None:
@@ -105,6 +117,11 @@ class MessageStream(Generic[Incoming, Outgoing]):
             await checkpoint()
             return
         while not self._take_bodies():
+            if self._allowance is not None and self._unpacker.asked:
+                self._let_go()  # who asks for more has dealt with what there was
+                await self._allowance.take(self._unpacker.asked)
+                self._unpacker.grant()
+                continue
             data = await self._stream.receive()
             if not data:
                 self._unpacker.check_end()
@@ -116,8 +133,23 @@ class MessageStream(Generic[Incoming, Outgoing]):
     def _take_bodies(self) -> bool:
         """Have bodies to decode, if any are whole."""
         if not self._bodies:
+            begun = self._unpacker.granted
             self._bodies.extend(self._unpacker.take(BATCH))
+            if self._bodies:
+                self._let_go()
+                self._held = begun - self._unpacker.granted
         return bool(self._bodies)
+
+    def release(self) -> None:
+        """Hold no message any more, as the call has ended."""
+        self._held += self._unpacker.granted
+        self._unpacker.granted = 0
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._allowance is not None and self._held:
+            self._allowance.give_back(self._held)
+            self._held = 0
 
     def _take(self) -> Incoming:
         """Decode the next message and remove it; one that cannot be decoded stays."""

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import anyio
 
 from buildkit_session.errors import RpcError, first_cause
+from buildkit_session.grpc.allowance import Allowance
 from buildkit_session.grpc.deadline import parse_timeout
 from buildkit_session.grpc.incoming_call import RESPONSE_HEADERS, IncomingCall
 from buildkit_session.grpc.metadata import Metadata, is_grpc
+from buildkit_session.grpc.own_cancellation import is_cancelled, no_own_cancellation
 from buildkit_session.grpc.status import Status, status_trailers
 from buildkit_session.http2.frames import CANCEL, REFUSED_STREAM
 
@@ -27,6 +29,9 @@ __all__ = ["Opened", "Server", "expired", "status_of"]
 
 MAX_HANDLERS: Final = 1000
 """Handlers running at once, those of reset streams that still clean up included: four times the open streams."""
+
+MAX_SHOWN: Final = 200
+"""Characters of a path that are repeated: a peer may make it a megabyte long."""
 
 log = logging.getLogger("buildkit_session.grpc")
 
@@ -48,6 +53,7 @@ class Server:
         self._task_group = task_group
         self._on_error = on_error
         self._running = 0
+        self._allowance = Allowance()
 
     def accept(self, stream: Stream) -> None:
         """Start to serve a stream. Never waits, so that it can be called from the reader."""
@@ -65,7 +71,8 @@ class Server:
             await self._serve_grpc(stream)
         except anyio.get_cancelled_exc_class():
             stream.reset(CANCEL)
-            raise
+            if is_cancelled():  # else it was this call alone
+                raise
         finally:
             self._running -= 1
 
@@ -74,7 +81,7 @@ class Server:
         path = _header(stream, b":path").decode("ascii", "backslashreplace")
         call, status = await self._answer(stream, path)
         # Of a stream that was reset nobody hears any more.
-        log.debug("> %s %d %s", path, status.code, status.message)
+        log.debug("> %s %d %s", path[:MAX_SHOWN], status.code, status.message)
         if call is not None:
             call.finish(status.code, status.message, status.details)
         else:
@@ -104,15 +111,15 @@ class Server:
         """
         route = self._router.find(path)
         if route is None:
-            raise RpcError(Status.UNIMPLEMENTED, f"unknown method {path[:200]}")
-        return _open_call(stream, route, count)
+            raise RpcError(Status.UNIMPLEMENTED, f"unknown method {path[:MAX_SHOWN]}")
+        return _open_call(stream, route, count, self._allowance)
 
     def _report(self, path: str, raised: Exception) -> Exception:
         """Tell of an error; returns what went wrong first."""
         error = _cause(raised)
         if log.isEnabledFor(logging.DEBUG):
             # Without what it came from: a text of the caller's own code may hold a secret.
-            log.debug("! %s\n%s", path, "".join(format_exception(raised, chain=False)).rstrip())
+            log.debug("! %s\n%s", path[:MAX_SHOWN], "".join(format_exception(raised, chain=False)).rstrip())
         if self._on_error is not None:
             self._on_error(path, error)
         return error
@@ -135,9 +142,11 @@ async def _run(stream: Stream, opened: Opened) -> None:
             if not opened.route.ends_itself:
                 stream.raise_if_failed()
                 stream.on_reset = until_reset.cancel
-            await opened.route.handler(opened.call)
+            with no_own_cancellation(f"the handler of {opened.route.path}"):
+                await opened.route.handler(opened.call)
     finally:
         stream.on_reset = None
+        opened.call.release()
     if until_reset.cancelled_caught:
         stream.raise_if_failed()
     if deadline.cancelled_caught:
@@ -164,7 +173,7 @@ def status_of(error: Exception) -> RpcError:
     return RpcError(Status.INTERNAL, f"the client failed: {type(error).__name__}")
 
 
-def _open_call(stream: Stream, route: Route, count: Callable[[Codecs], Codecs] | None) -> Opened:
+def _open_call(stream: Stream, route: Route, count: Callable[[Codecs], Codecs] | None, allowance: Allowance) -> Opened:
     """Read what the headers say."""
     encoding = _header(stream, b"grpc-encoding")
     if encoding not in (b"", b"identity"):
@@ -173,7 +182,12 @@ def _open_call(stream: Stream, route: Route, count: Callable[[Codecs], Codecs] |
     metadata = Metadata(stream.headers)
     codecs = route.select(metadata) if count is None else count(route.select(metadata))
     call: IncomingCall[Any, Any] = IncomingCall(
-        stream, method=route.path, metadata=metadata, request=codecs.request, response=codecs.response
+        stream,
+        method=route.path,
+        metadata=metadata,
+        request=codecs.request,
+        response=codecs.response,
+        allowance=allowance,
     )
     return Opened(route, call, parse_timeout(value) if value else None)
 

@@ -42,6 +42,9 @@ SEND_BUFFER: Final = 128 * 1024
 TURN: Final = 512 * 1024
 """Bytes one stream sends before other tasks get their turn, where nothing makes it wait."""
 
+SEND_COST: Final = 4 * 1024
+"""Bytes that a smaller payload counts for in a turn: it takes as long."""
+
 READ_SIZE: Final = 256 * 1024
 """Bytes read at once at most: more than lies in a Unix socket."""
 
@@ -149,7 +152,7 @@ class Stream:
         """
         self.raise_if_failed()
         self._connection.send_data(self.id, pieces)
-        self._sent_in_turn += sum(map(len, pieces))
+        self._sent_in_turn += max(sum(map(len, pieces)), SEND_COST)
         if self._sent_in_turn > TURN:
             self._sent_in_turn = 0
             await checkpoint()

@@ -37,15 +37,16 @@ class SessionExporter:
     Any object with such methods will do, and for ``find`` alone a function.
 
     Attributes:
-        find: a function of an :class:`.ExportRequest`, called once; a plain one runs in a thread. It returns outputs as
-            ``outputs=`` takes them; an empty list for none. They come after those of ``outputs=``, and get the tags and
-            annotations of the build. Not among them can be: layouts (``tar=False``), and images that travel after the
-            build, which are those to be loaded into another Engine, and those that an Engine with its classic store is
-            to push.
-        finalize: such a function of what the exporters report, such as ``containerimage.digest``, called once when the
-            daemon has exported everything, also where ``find`` has chosen nothing. Directories with ``mode="mirror"``
-            or ``"swap"`` change only afterwards. Daemons before BuildKit 0.32 do not ask for it: it is called when such
-            a one reports success, so what it raises fails the build here, but not in the daemon's history.
+        find: a function of an :class:`.ExportRequest`, called once; with ``async def`` it runs on the event loop, else
+            in a thread. It returns outputs as ``outputs=`` takes them; an empty list for none. They come after those
+            of ``outputs=``, and get the tags and annotations of the build. Not among them can be: layouts
+            (``tar=False``), and images that travel after the build, which are those to be loaded into another Engine,
+            and those that an Engine with its classic store is to push.
+        finalize: likewise a function of what the exporters report, such as ``containerimage.digest``, called once
+            when the daemon has exported everything, also where ``find`` has chosen nothing. Directories with
+            ``mode="mirror"`` or ``"swap"`` change only afterwards. Daemons before BuildKit 0.32 do not ask for it: it
+            is called when such a one reports success, so what it raises fails the build here, but not in the daemon's
+            history.
 
     What either raises fails the build with a :class:`.CallbackError`.
 

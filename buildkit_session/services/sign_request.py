@@ -25,11 +25,14 @@ _SIGNED: Final = b"\x01"
 _METHODS: Final = (b"publickey", b"publickey-hostbound-v00@openssh.com")
 _MAX_SESSION: Final = 64
 _SSHSIG: Final = b"SSHSIG"
+_MAX_TEXT: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignRequest:
-    """A signature that a build step wants. Its texts are safe to print: control characters are escaped.
+    """A signature that a build step wants.
+
+    Its texts are safe to print: control characters are escaped, and one of more than 1000 bytes ends in ``…``.
 
     Attributes:
         id: under which the keys are forwarded, ``default`` for the one of mounts that name none.
@@ -135,4 +138,6 @@ def _require(fact: bool) -> None:
 
 
 def _text(data: bytes) -> str:
-    return printable(data.decode("utf-8", "backslashreplace"))
+    # A step can name a quarter of a megabyte, which nobody reads; a text that is cut is that of no user.
+    shown = printable(data[:_MAX_TEXT].decode("utf-8", "backslashreplace"))
+    return shown if len(data) <= _MAX_TEXT else shown + "…"

@@ -13,7 +13,7 @@ from web import served
 
 import buildkit_session as bk
 from buildkit_session.engine.events import VertexLog
-from buildkit_session.errors import BuildError, TransferError
+from buildkit_session.errors import BuildError, CallbackError
 from buildkit_session.request import secret
 from buildkit_session.services.secrets import MAX_SECRET, Secrets
 
@@ -112,7 +112,7 @@ async def test_a_broken_source_fails_even_an_optional_mount(daemon: Daemon, tmp_
     with pytest.raises(BuildError) as caught:
         await run(daemon, tmp_path, busybox, "id=a echo hello", {"a": Broken()})
     assert "hunter2" not in str(caught.value)
-    assert isinstance(caught.value.__cause__, TransferError)
+    assert isinstance(caught.value.__cause__, CallbackError)
 
 
 @pytest.mark.parametrize("declared", [True, False])

@@ -114,8 +114,9 @@ async def test_many_connections_at_once(daemon: Daemon, agent: Path, context: Pa
 
 
 async def test_an_id_that_is_not_forwarded(daemon: Daemon, agent: Path, context: Path) -> None:
-    with pytest.raises(BuildError, match="no ssh agent is forwarded as 'other'"):
+    with pytest.raises(BuildError, match="no ssh agent is forwarded as 'other'") as caught:
         await run(daemon, context, Ssh({"": AgentSocket(agent)}), "true", "id=other,required=true")
+    assert caught.value.advice == "offer it with ssh= (--ssh other)"
     assert "none" in await run(daemon, context, Ssh({"": AgentSocket(agent)}), "ssh-add -l || echo none", "id=other")
 
 
@@ -219,7 +220,9 @@ async def test_a_wrong_passphrase_starts_no_build(daemon: Daemon, context: Path,
         {"passphrase": "words of yours"},
         {"passphrase": "words of mine", "only": "another key"},
     )
-    for options, message in zip(wrong, ("does not open it", "names 'another key'"), strict=True):
+    for options, message in zip(
+        wrong, ("does not open it", "names 'another key', and the comments of the keys are '"), strict=True
+    ):
         given: dict[str, Any] = {"ssh": {"": bk.ssh.keys(tmp_path / "key", **options)}}
         events: list[bk.ProgressEvent] = []
         async with bk.connect(daemon.address) as client:

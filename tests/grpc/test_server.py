@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64encode
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -420,6 +421,28 @@ async def test_exceptions_reveal_nothing() -> None:
     assert isinstance(errors[0], FileNotFoundError)
 
 
+async def does_it(_call: IncomingCall[bytes, bytes]) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await anyio.sleep_forever()
+
+
+async def raises_it(_call: IncomingCall[bytes, bytes]) -> None:
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize(("handler", "status"), [(raises_it, b"13"), (does_it, None)])
+async def test_a_handler_that_cancels_itself(
+    handler: Callable[[IncomingCall[bytes, bytes]], Awaitable[None]], status: bytes | None
+) -> None:
+    """It ends its own call alone: the group of all calls would take that for its own end."""
+    async with serving(raw(handler)) as peer:
+        answer = await peer.call(PATH)
+        await assert_healthy(peer)
+    assert answer.status == status
+
+
 async def test_first_cause_of_a_group() -> None:
     """A handler with tasks of its own fails with a group; the status is what the first task wanted."""
 
@@ -600,6 +623,29 @@ async def test_stalled_reader_leaves_room_for_others() -> None:
         answer = await peer.call(PATH, b"y" * 500_000)
 
     assert answer.bodies == [b"y" * 500_000]
+
+
+async def test_many_small_messages_leave_others_their_turns() -> None:
+    """An answer of some bytes to each request of some bytes: a large one holds hundreds of thousands."""
+    turns = 0
+
+    async def ticking() -> None:
+        nonlocal turns
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+
+    async def answer(call: IncomingCall[bytes, bytes]) -> None:
+        await call.recv()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ticking)
+            for _ in range(5000):
+                await call.send(b"a")
+            tasks.cancel_scope.cancel()
+
+    async with serving(raw(answer)) as peer:
+        assert len((await peer.call(PATH, b"a")).bodies) == 5000
+    assert turns > 20
 
 
 async def test_windows_that_change_under_way() -> None:

@@ -91,3 +91,10 @@ async def test_what_openssh_has_signed(tmp_path: Path) -> None:
             )
     assert done.returncode != 0
     assert [(one.id, one.kind, one.namespace) for one in requests] == [("work", "sshsig", "release notes")]
+
+
+def test_a_name_of_a_quarter_of_a_megabyte() -> None:
+    """Nobody could read it in a question, and it is cut so that it is none that was meant."""
+    user = told(login(user=b"\x1b" * 250_000)).user or ""
+    assert user.endswith("…")
+    assert len(user) < 5000

@@ -12,7 +12,7 @@ import anyio.abc
 import pytest
 
 import buildkit_session as bk
-from buildkit_session.errors import RpcError
+from buildkit_session.errors import TransferError
 from buildkit_session.request.keywords import BuildKeywords
 from buildkit_session.session import MAX_FAILURES, Session
 
@@ -138,7 +138,7 @@ def test_a_name_that_no_header_field_can_hold_is_left_out() -> None:
 def test_only_the_first_failures_are_remembered() -> None:
     session = Session([])
     for number in range(MAX_FAILURES + 1):
-        session._failed("/a", RpcError(5, str(number)))
+        session._failed("/a", TransferError(str(number)))
     assert len(session.failures) == MAX_FAILURES
 
 

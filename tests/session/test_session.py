@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import traceback
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,9 +14,11 @@ from buildkit_session.engine.address import Endpoint, UnixSocket
 from buildkit_session.engine.hijack import hijack
 from buildkit_session.errors import RpcError, TransferError
 from buildkit_session.fsutil.packets import PeerGaveUp
+from buildkit_session.grpc.metadata import Metadata
+from buildkit_session.services.credentials import registry_host
 from buildkit_session.services.filesend import FileSend
 from buildkit_session.services.filesync import FileSync
-from buildkit_session.session import Session, shared_key
+from buildkit_session.session import MAX_FAILURES, Session, shared_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,6 +84,40 @@ def test_what_the_daemon_was_told_counts_if_it_repeats_it() -> None:
     assert session.failure_behind("process did not complete: exit code 3: not found") is None
     session.failures.append(("/c", TransferError("disk full")))
     assert str(session.failure_behind("exit code 3")) == "disk full"
+
+
+def test_failures_of_the_daemons_making_do_not_crowd_out_a_fault() -> None:
+    """It may ask for a hundred secrets that nobody has; what went wrong here is still known, and nothing is held."""
+    session = Session([])
+    for _ in range(MAX_FAILURES):
+        session._failed("/a", RpcError(5, "not found"))
+    try:
+        os.stat("\0")
+    except ValueError as error:
+        ours = TransferError("cannot read")
+        ours.__cause__ = error
+    session._failed("/b", ours)
+    assert session.own_failure is ours
+    assert len(session.failures) == 1
+
+
+def test_a_failure_holds_no_message() -> None:
+    """The frames of this package have them; those of the caller's own code tell him where it went wrong."""
+    session = Session([])
+    try:
+        registry_host(None)  # type: ignore[arg-type]
+    except AttributeError as error:
+        session._failed("/a", error)
+        passed = error.__traceback__
+    assert [entry.name for entry in traceback.extract_tb(passed)] == [
+        "test_a_failure_holds_no_message",
+        "registry_host",
+    ]
+    with pytest.raises(TypeError) as caught:
+        Metadata(None)  # type: ignore[arg-type]
+    (_, inner) = caught.traceback
+    session._failed("/a", caught.value.with_traceback(inner._rawentry))  # as caught in there
+    assert caught.value.__traceback__ is None
 
 
 @tricky(5)
