@@ -65,6 +65,7 @@ class ChosenOutputs:
         self._targets = targets
         self._afterwards = afterwards
         self._found = self._finalizing = self._finalized = False
+        self._failure: Exception | None = None  # to choose
 
     async def find(self, request: ExportRequest) -> Sequence[tuple[str, Mapping[str, str]]]:
         """Ask the caller, and prepare for what he chooses.
@@ -73,6 +74,17 @@ class ChosenOutputs:
             CallbackError: he has not chosen.
             InputError, UnsupportedError: what he chose cannot be, or not at this time.
         """
+        try:
+            chosen = await self._choose(request)
+        except Exception as error:
+            self._failure = error
+            raise
+        self._targets |= make_targets(chosen, {}, first=len(self.outputs))
+        self.outputs += chosen
+        self._found = True
+        return [exporter_of(out, self._daemon) for out in chosen]
+
+    async def _choose(self, request: ExportRequest) -> Sequence[Output]:
         given = await called(self._exporter.find, request, kind="exporter", what="the session exporter's find")
         if given is None:
             raise InputError("the session exporter's find has returned None; return outputs, or an empty list for none")
@@ -82,10 +94,7 @@ class ChosenOutputs:
         for feature in self._too_late(chosen):
             raise UnsupportedError(f"a session exporter cannot choose {feature}; name it in outputs=", feature=feature)
         await to_thread.run_sync(_check, chosen)
-        self._targets |= make_targets(chosen, {}, first=len(self.outputs))
-        self.outputs += chosen
-        self._found = True
-        return [exporter_of(out, self._daemon) for out in chosen]
+        return chosen
 
     async def finalize(self, response: Mapping[str, str]) -> None:
         """Tell the caller that all is exported.
@@ -107,7 +116,8 @@ class ChosenOutputs:
             RemoteProtocolError: the daemon cannot have done what it reports.
         """
         if not self._found:
-            raise RemoteProtocolError("the daemon reports success, but it has not let the session exporter choose")
+            failure = RemoteProtocolError("the daemon reports success, but it has not let the session exporter choose")
+            raise failure from self._failure
         if not self._finalizing:
             await self.finalize(response)
         if not self._finalized:

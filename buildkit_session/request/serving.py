@@ -31,7 +31,10 @@ def read_services(given: object) -> tuple[Service, ...]:
         if isinstance(service, type) or not callable(getattr(service, "routes", None)):
             found = f"the class {service.__name__}" if isinstance(service, type) else a_type(service)
             raise InputError(f"services must be Service objects, or others with a method routes(), not {found}")
-        for route in service.routes():
+        routes = tuple(service.routes())
+        if not routes:
+            raise InputError(f"{service!r} has no methods; mark functions with its unary(NAME) or stream(NAME)")
+        for route in routes:
             if not isinstance(route, Route) or not METHOD_PATH.fullmatch(route.path):
                 raise InputError(
                     f"{a_type(service)} among the services must serve Routes by paths such as "

@@ -163,6 +163,24 @@ async def test_success_before_the_choice(context: Path) -> None:
         assert chooser.told == []
 
 
+async def test_success_after_a_choice_that_failed(context: Path) -> None:
+    """What the caller's code has raised is the first cause."""
+
+    async def fail(_request: bk.ExportRequest) -> list[bk.output.Output]:
+        raise OSError("the caller's")
+
+    async def attack(channel: Channel) -> None:
+        assert await ask(channel, FIND, b"") == Status.INTERNAL
+
+    async with attacked(context, attack) as client:
+        with pytest.raises(bk.SessionError) as caught:
+            await client.build(context, session_exporter=fail)
+    chain: list[BaseException] = [caught.value]
+    while (cause := chain[-1].__cause__) is not None:
+        chain.append(cause)
+    assert str(chain[-1]) == "the caller's"
+
+
 async def test_success_before_the_end_was_heard_of(context: Path) -> None:
     chooser = Chooser()
 

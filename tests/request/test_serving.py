@@ -55,6 +55,7 @@ def test_services_of_any_making() -> None:
         (5, "services must be a list, not an int"),
         ("a", "services must be a list, not a str"),
         ([5], r"services must be Service objects, or others with a method routes\(\), not an int"),
+        ([bk.Service("a.B")], r"<Service a\.B \[\]> has no methods; mark functions with its unary\(NAME\)"),
         ([bk.Service], "services must be Service objects, .*, not the class Service"),
         ([Foreign("/a.B/C")], "a Foreign among the services must serve Routes by paths such as"),
         ([Foreign(route("/a.B/C\r\nX-Evil: 1"))], r"not '/a\.B/C\\r\\nX-Evil: 1'"),
