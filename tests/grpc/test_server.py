@@ -13,6 +13,7 @@ from scripted_peer import PATIENCE, Answer, Peer, grpc_message, request, serving
 from tricky_cases import tricky
 
 from buildkit_session.errors import ConnectionClosed, RpcError, StreamReset
+from buildkit_session.grpc import server
 from buildkit_session.grpc.codec import BYTES, MessageCodec
 from buildkit_session.grpc.router import Codecs, Route, Router, messages, unary
 from buildkit_session.grpc.status import Status
@@ -600,6 +601,20 @@ async def test_stalled_reader_leaves_room_for_others() -> None:
         answer = await peer.call(PATH, b"y" * 500_000)
 
     assert answer.bodies == [b"y" * 500_000]
+
+
+async def test_calls_that_hold_large_headers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some are served, others refused until those have ended; small ones always."""
+    monkeypatch.setattr(server, "MAX_HEADERS", 20_000)
+    large = [(b"pattern", b"x" * 8_000)]
+    async with serving(raw(never)) as peer:
+        held = [await peer.open(request(PATH, *large)) for _ in range(3)]
+        await assert_healthy(peer)
+        assert [peer.answers[stream].reset for stream in held] == [None, None, 7]
+        await peer.reset(held[0])
+        later = await peer.open(request(PATH, *large))
+        await assert_healthy(peer)
+        assert peer.answers[later].reset is None
 
 
 async def test_many_small_messages_leave_others_their_turns() -> None:
