@@ -96,7 +96,7 @@ class PolicyVerifier:
             raise RpcError(Status.INVALID_ARGUMENT, "a policy is asked about a source, and none is named")
         source = _source(op, request.source, request.platform)
         decision = await self._decide(source)
-        log.debug("> %s %s", type(decision).__name__.lower(), printable(op.identifier[:_SHOWN]))
+        log.debug("> %s %s", type(decision).__name__.lower(), _shown(op.identifier))
         return _response(decision, source, op, request.platform)
 
     async def _decide(self, source: Source) -> object:
@@ -105,7 +105,7 @@ class PolicyVerifier:
         Raises:
             CallbackError: it has not. The daemon is told no more than that.
         """
-        what = f"the source policy has not decided about {printable(source.identifier[:_SHOWN])}"
+        what = f"the source policy has not decided about {_shown(source.identifier)}"
         try:
             with move_on_after(self._verifier.timeout):
                 made: Any = self._verifier.decide(source)
@@ -119,6 +119,11 @@ def _subject(request: CheckPolicyRequest) -> str:
     """The source, without what in its URL may be secret."""
     op = request.source.source if request.source is not None else None
     return "" if op is None else _PRIVATE.sub("", op.identifier)
+
+
+def _shown(identifier: str) -> str:
+    """The beginning of an identifier, for logs and errors; like what interceptors are told, but safe to print."""
+    return printable(_PRIVATE.sub("", identifier)[:_SHOWN])
 
 
 def _response(decision: object, source: Source, op: SourceOp, platform: Platform | None) -> CheckPolicyResponse:
@@ -148,7 +153,7 @@ def _decided(decision: DecisionResponse) -> CheckPolicyResponse:
 
 def _question(more: More, source: Source, op: SourceOp, platform: Platform | None) -> ResolveSourceMetaRequest:
     if source.scheme == "local":
-        raise InputError(f"the source policy asks for more about {source.identifier[:_SHOWN]}, and there is no more")
+        raise InputError(f"the source policy asks for more about {_shown(source.identifier)}, and there is no more")
     checksum = None
     if more.http_algorithm is not None:
         checksum = ChecksumRequest(algo=_ALGORITHMS[more.http_algorithm], suffix=more.http_suffix)
