@@ -7,6 +7,8 @@ PYTHON ?= $(shell for p in $(PYTHONS); do "$$p" -c '$(USABLE)' 2>/dev/null && co
 
 VENV := .venv
 BIN := $(VENV)/bin
+# What pip does where it installs a copy: else Python compiles at each start what it may not write down.
+COMPILE = $(BIN)/python -m compileall -q buildkit_session
 
 .PHONY: help demo test lint types format bench schema clean
 .DEFAULT_GOAL := help
@@ -54,12 +56,14 @@ $(VENV)/.created:
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/.created
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(COMPILE)
 	@touch $@
 
 # Dependency groups need pip 25.1.
 $(VENV)/.developed: pyproject.toml | $(VENV)/.created
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --editable . --group dev
+	$(COMPILE)
 	@touch $@ $(VENV)/.installed
 
 # A peer that cannot be had is reported as "not run" by the benchmark.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import shutil
 import signal
@@ -25,6 +26,7 @@ __all__ = ["OutOfTimeError", "Workbench", "workbench"]
 
 _T = TypeVar("_T")
 
+PACKAGE: Final = Path(__file__).parent.parent / "buildkit_session"
 SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder with a random name is made below it
 
 
@@ -130,6 +132,8 @@ def _have(found: _T | Unavailable) -> _T:
 @contextmanager
 def workbench(scale: Scale) -> Iterator[Workbench]:
     """Set a workbench up, and leave nothing behind."""
+    # As pip does when it installs: where Python may write no bytecode, every start would compile what has changed.
+    compileall.compile_dir(PACKAGE, quiet=1)
     folder = Path(tempfile.mkdtemp(prefix="bks-bench-", dir=_roomy_folder(scale.disk_bytes)))
     try:
         with ExitStack() as stack:

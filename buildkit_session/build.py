@@ -146,7 +146,7 @@ class Build:
         except BuildError as error:
             cause = self._session.failure_behind(error.message) or self._explain(error.message)
             if isinstance(cause, CallbackError):
-                raise cause from cause.__cause__  # the caller's own exception
+                raise cause from cause.__cause__ or error  # the caller's own exception, if it may be shown
             if isinstance(cause, SessionError):
                 error.__cause__ = cause.__cause__  # or what a function of the caller has raised would be lost
                 raise cause from error

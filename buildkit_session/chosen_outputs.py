@@ -5,20 +5,20 @@ That is checks, a number that follows theirs, a target under it, and a place in 
 
 from __future__ import annotations
 
-from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from anyio import to_thread
 
-from buildkit_session.errors import CallbackError, RemoteProtocolError, UnsupportedError
+from buildkit_session.errors import InputError, RemoteProtocolError, UnsupportedError
 from buildkit_session.export_targets import make_targets
 from buildkit_session.output import DockerOutput, OciOutput
 from buildkit_session.request.outputs import arrange, loads_elsewhere, pushes, read_outputs, require_one_stdout, sent
+from buildkit_session.services.callbacks import called
 from buildkit_session.services.exporter import Exporter
 from buildkit_session.solve_request import exporter_of, require_support
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from buildkit_session.build import Target
     from buildkit_session.engine.daemon import DaemonInfo
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from buildkit_session.services.exporter import ExportRequest
 
 __all__ = ["ChosenOutputs"]
-
-T = TypeVar("T")
 
 
 class ChosenOutputs:
@@ -75,7 +73,9 @@ class ChosenOutputs:
             CallbackError: he has not chosen.
             InputError, UnsupportedError: what he chose cannot be, or not at this time.
         """
-        given = await _called("find", self._exporter.find, request)
+        given = await called(self._exporter.find, request, kind="exporter", what="the session exporter's find")
+        if given is None:
+            raise InputError("the session exporter's find has returned None; return outputs, or an empty list for none")
         chosen = sent(arrange(read_outputs(given), tags=self._request.tags, annotations=self._request.annotations))
         require_one_stdout((*self.outputs, *chosen))
         require_support(self._request, chosen, self._daemon)
@@ -95,7 +95,8 @@ class ChosenOutputs:
         """
         self._finalizing = True
         if self._exporter.finalize is not None:
-            await _called("finalize", self._exporter.finalize, response)
+            what = "the session exporter's finalize"
+            await called(self._exporter.finalize, response, kind="exporter", what=what)
         self._finalized = True
 
     async def afterwards(self, response: Mapping[str, str]) -> Mapping[str, str]:
@@ -128,16 +129,3 @@ class ChosenOutputs:
 def _check(outputs: Iterable[Output]) -> None:
     for out in outputs:
         out.check()
-
-
-async def _called(name: str, function: Callable[[T], object], given: T) -> Any:
-    """Run code of the caller's.
-
-    Raises:
-        CallbackError: it raised anything. Nobody else is told what.
-    """
-    try:
-        made: Any = function(given)
-        return await made if isawaitable(made) else made
-    except Exception as error:
-        raise CallbackError(f"the session exporter's {name} raised {type(error).__name__}") from error

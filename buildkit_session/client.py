@@ -61,8 +61,8 @@ class Client:
         daemon: Daemon,
         *,
         credentials: CredentialsLike | None = None,
-        services: Sequence[Service] = (),
-        interceptors: Sequence[Interceptor] = (),
+        services: Sequence[Service] | Service = (),
+        interceptors: Sequence[Interceptor] | Interceptor = (),
     ) -> None:
         self._daemon = daemon
         self._auth = make_auth(credentials)
@@ -129,7 +129,8 @@ class Client:
                 ``credentials``.
 
         Raises:
-            InputError: an argument or a file cannot be used; nothing was sent.
+            InputError: an argument or a file cannot be used; nothing was sent. Or what a function of the caller's has
+                returned while the build ran, or the function behind a secret has failed.
             UnsupportedError: this daemon or this version of the library cannot do what was asked.
             BuildError: the build ran and failed; names the failing step, the end of its log and the place in the
                 Dockerfile.
@@ -432,8 +433,8 @@ def connect(
     builder: str | Builder | None = None,
     tls: TlsFiles | None = None,
     credentials: CredentialsLike | None = None,
-    services: Sequence[Service] = (),
-    interceptors: Sequence[Interceptor] = (),
+    services: Sequence[Service] | Service = (),
+    interceptors: Sequence[Interceptor] | Interceptor = (),
     way: Way | None = None,
 ) -> Client:
     """Find a daemon; use the result with ``async with``.

@@ -12,7 +12,7 @@
     ├── TransferError              files could not be sent or written; names the path
     │   └── QuotaExceeded          an export is larger than the caller allows; names the limit
     ├── InputError                 an argument, a file or a setting of the caller cannot be used
-    ├── CallbackError              code of the caller's that decides for a build has failed; its cause says how
+    ├── CallbackError              code of the caller's that a build has called failed; its cause says how
     ├── EngineError                the Docker Engine refused; carries its HTTP status
     │   ├── EngineUnreachable      nobody answers at the address
     │   └── UpgradeRefused         the Engine did not switch protocols
@@ -159,9 +159,11 @@ class InputError(SessionError, ValueError):
 
 
 class CallbackError(SessionError):
-    """Code of the caller's, which a daemon's question has run, raised an exception or took too long.
+    """Code of the caller's, which a build has called, raised an exception, took too long or cancelled itself.
 
-    Its ``__cause__`` is that exception; the daemon learns nothing of it.
+    Of what decides about sources or outputs ``__cause__`` is that exception. What finds secrets, passphrases or
+    credentials may have the value in its text, so there is the type alone: let it raise an :class:`InputError` to say
+    more. The daemon learns nothing of either.
     """
 
 
@@ -246,6 +248,18 @@ NOTED_LINES: Final = 20
 
 # How BuildKit says that a step asked for a secret that it could not have.
 _NO_SECRET: Final = re.compile(r"\bsecret (\S{1,100}?):? not found\b")
+# How it says the same of an ssh agent, of which this side has none, or not this one.
+_NO_AGENT: Final = re.compile(
+    r"\bno SSH key \"([^\"\n]{0,100})\" forwarded|\bno ssh agent is forwarded as '([^'\n]{1,100})'"
+)
+# How it says that a registry wants a login, or another one, from the name that was to be had or pushed.
+_NO_LOGIN: Final = re.compile(
+    r"\b(?:failed to push |for |pulling from host )([\w.-]+(?::\d+)?)(?:/\S{1,500}: | failed with ).{0,500}"
+    r"\b(?:401 Unauthorized|403 Forbidden|authorization failed|authorization status: 40[13]|authentication required)",
+    re.IGNORECASE | re.DOTALL,
+)
+# How this side says to it that a registry does not take a login.
+_WRONG_LOGIN: Final = re.compile(r"\bfailed to fetch oauth token: unexpected status 40[13]\b")
 # How it says that the context, an archive or a repository, has no Dockerfile. Those of directories are looked for here.
 _NO_DOCKERFILE: Final = re.compile(
     r"\bfailed to read dockerfile: open [^\n]{1,4096}: no such file or directory\Z", re.IGNORECASE
@@ -304,6 +318,15 @@ class BuildError(SessionError):
 def _advice(message: str) -> str:
     if found := _NO_SECRET.search(message):
         return f"offer it with secrets= (--secret id={printable(found[1])})"
+    if found := _NO_AGENT.search(message):
+        return f"offer it with ssh= (--ssh {printable(found[1] or found[2] or 'default')})"
+    if found := _NO_LOGIN.search(message):
+        host = printable(found[1])
+        return (
+            f"log in to {host} by credentials= of connect() or build(); for the command line by 'docker login {host}'"
+        )
+    if _WRONG_LOGIN.search(message):
+        return "the registry does not take these credentials: look at credentials=, or log in anew by 'docker login'"
     return "name another one with -f (file=)" if _NO_DOCKERFILE.search(message) else ""
 
 

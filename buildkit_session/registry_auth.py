@@ -85,7 +85,17 @@ def _source_for(host: str, given: Any) -> CredentialSource:
             return StaticCredentials({host: Credentials(username, password)})
         case _ if callable(given) and not isinstance(given, type):
             return _called(given)
-    raise InputError(_WANTED)
+    raise InputError(
+        f"credentials: what is given for {host!r} is {_shape(given)}; use a pair of texts such as ('user', 'token'), "
+        "bk.Credentials(...) or a function that takes the host"
+    )
+
+
+def _shape(given: object) -> str:
+    """The types of a value, and nothing of it: it may be a password."""
+    if not isinstance(given, tuple) or not given:
+        return a_type(given)
+    return f"({', '.join(type(one).__name__ for one in given)})"
 
 
 def _called(function: CredentialFunction) -> CredentialSource:

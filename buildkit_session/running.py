@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
@@ -93,7 +93,9 @@ class Run:
     @asynccontextmanager
     async def started(self) -> AsyncIterator[Build]:
         """Start it. Leaving the block before it has ended cancels it in the daemon and abandons its exports."""
-        with open_directories(self._inputs.directories) as directories:
+        with ExitStack() as stack:
+            opened = open_directories(self._inputs.directories)
+            directories = await to_thread.run_sync(stack.enter_context, opened)  # they may be on a slow network
             self._shared = FileSync(directories)
             agents = running_agents(self._request.ssh, over_ssh=self._inputs.over_ssh)
             try:

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import anyio
 
-from buildkit_session.errors import ConnectionClosed, RpcError, StreamReset, TransferError
+from buildkit_session.errors import ConnectionClosed, RpcError, SessionError, StreamReset, TransferError
 from buildkit_session.fsutil.packets import PeerGaveUp
 from buildkit_session.grpc.router import Router
 from buildkit_session.grpc.server import Server
 from buildkit_session.http2.connection import Connection
+from buildkit_session.printable import printable
 from buildkit_session.services.deferred import Deferred
 from buildkit_session.supervision import supervised
 
@@ -160,6 +161,8 @@ class Session:
         if len(self.failures) < MAX_FAILURES and _own_cause(error) is not None:
             _forget_frames(error)
             self.failures.append((path, error))
+            if not isinstance(error, SessionError):  # of code of the caller's: a service or an interceptor
+                error.add_note(f"raised as the daemon called {printable(path[:200])}")
 
 
 def _own_cause(error: Exception) -> Exception | None:

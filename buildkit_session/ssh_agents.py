@@ -78,6 +78,9 @@ async def _agent(source: SshAgent | SshKeys, chosen: ChosenKeys | None, stack: A
     from buildkit_session.services.opened_keys import identities_of, opened_keys  # noqa: PLC0415 - likewise
 
     agent = await stack.enter_async_context(opened_keys((*source.paths, *source.contents), source.passphrase))
-    if chosen is not None and (missing := chosen.missing(await identities_of(agent))) is not None:
-        raise InputError(f"only= of ssh.keys() names {missing!r}, and none of the keys is that")
+    if chosen is not None:
+        identities = await identities_of(agent)
+        if (missing := chosen.missing(identities)) is not None:
+            known = ", ".join(repr(one.comment.decode("utf-8", "backslashreplace")) for one in identities)
+            raise InputError(f"only= of ssh.keys() names {missing!r}, and the comments of the keys are {known:.200}")
     return agent

@@ -32,6 +32,31 @@ def test_a_traceback_stays_short() -> None:
     assert shown(error).count("\n") == 1 + 2 * (1 + NOTED_LINES)
 
 
+@pytest.mark.parametrize(
+    ("message", "advice"),
+    [
+        ("secret a: not found", "offer it with secrets= (--secret id=a)"),
+        ('no SSH key "" forwarded from the client', "offer it with ssh= (--ssh default)"),
+        ('no SSH key "git" forwarded from the client', "offer it with ssh= (--ssh git)"),
+        ("NotFound: no ssh agent is forwarded as 'git'", "offer it with ssh= (--ssh git)"),
+        (
+            "failed to push reg.example:5000/a/b:1: unexpected status from HEAD request to http://x/: 401 Unauthorized",
+            "log in to reg.example:5000 by credentials= of connect() or build(); for the command line by ",
+        ),
+        (
+            "pulling from host reg.example failed with status code [manifests latest]: 401 Unauthorized",
+            "log in to reg.example by credentials=",
+        ),
+        ("failed to fetch oauth token: unexpected status 401", "the registry does not take these credentials: "),
+        ("failed to push reg.example/a: connection refused", ""),
+        ("failed to push reg.example/a: unexpected status: 404 Not Found", ""),
+    ],
+)
+def test_what_to_do_about_it(message: str, advice: str) -> None:
+    assert BuildError(message).advice.startswith(advice)
+    assert bool(BuildError(message).advice) == bool(advice)
+
+
 def test_a_place_that_does_not_exist_is_not_noted() -> None:
     assert shown(BuildError("failed", sources=[place("RUN", 7)])).endswith("BuildError: failed\n")
 

@@ -31,10 +31,23 @@ async def test_a_mapping_has_pairs_or_credentials(given: Any, expected: bk.Crede
     assert await auth.find("elsewhere.example") is None
 
 
-@pytest.mark.parametrize("given", ["ab", ("user",), ("user", "token", "more"), ("user", None), None])
-def test_anything_else_is_refused_and_not_shown(given: Any) -> None:
-    with pytest.raises(bk.InputError, match=r"must be a mapping such as \{'ghcr.io': \('user', 'token'\)\}"):
+@pytest.mark.parametrize(
+    ("given", "shape"),
+    [
+        ("hunter2", "a str"),
+        (("hunter2",), "(str)"),
+        (("user", "hunter2", "more"), "(str, str, str)"),
+        (("user", None), "(str, NoneType)"),
+        (None, "a NoneType"),
+    ],
+)
+def test_anything_else_is_refused_and_not_shown(given: Any, shape: str) -> None:
+    message = (
+        f"what is given for 'docker.io' is {shape}; use a pair of texts such as ('user', 'token'), bk.Credentials("
+    )
+    with pytest.raises(bk.InputError, match=re.escape(message)) as caught:
         bk.connect("unix:///nowhere", credentials={"docker.io": given})
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

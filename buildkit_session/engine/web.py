@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import errno
 import socket
+from importlib import import_module
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
+
+from anyio import to_thread
 
 from buildkit_session.services.token_fetch import Reply, is_link_local, is_loopback
 
@@ -32,6 +35,8 @@ class AiohttpWeb:
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, *, max_body: int
     ) -> Reply:
         """See :class:`~buildkit_session.services.token_fetch.Web`. The caller sets the time limit."""
+        # In a thread: it takes half a second, in which the loop would do nothing else.
+        await to_thread.run_sync(import_module, "aiohttp")
         import aiohttp  # noqa: PLC0415
         from yarl import URL  # noqa: PLC0415
 

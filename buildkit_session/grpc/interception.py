@@ -21,6 +21,7 @@ import anyio
 
 from buildkit_session.errors import ConnectionClosed, LocalProtocolError, RpcError, StreamReset
 from buildkit_session.grpc.metadata import Metadata
+from buildkit_session.grpc.own_cancellation import no_own_cancellation
 from buildkit_session.grpc.served_call import ServedCall, safe
 from buildkit_session.grpc.server import Server, expired, status_of
 from buildkit_session.grpc.status import Status
@@ -48,7 +49,7 @@ class Interceptor(Protocol):
 
         async def audit(call: bk.ServedCall, proceed: Callable[[], Awaitable[None]]) -> None:
             await proceed()
-            print(call.method, call.subject, call.bytes_in, call.bytes_out, call.seconds, call.status)
+            print(call.method, call.subject, call.bytes_in, call.bytes_out, call.seconds, call.status.name)
     """
 
     async def __call__(self, call: ServedCall, proceed: Callable[[], Awaitable[None]], /) -> None:
@@ -211,7 +212,8 @@ class _Passage:
             finally:
                 ended = True
 
-        await self._interceptors[number](self._call, proceed)
+        with no_own_cancellation("an interceptor"):
+            await self._interceptors[number](self._call, proceed)
         if not ended:
             raise LocalProtocolError("an interceptor has neither awaited proceed() nor raised an RpcError")
 
@@ -223,7 +225,8 @@ class _Passage:
             raise self._cause
         self._at_handler = True
         try:
-            await self._opened.route.handler(self._opened.call)
+            with no_own_cancellation(f"the handler of {self._opened.route.path}"):
+                await self._opened.route.handler(self._opened.call)
         finally:
             self._at_handler = False
         self._call.end(self.status)

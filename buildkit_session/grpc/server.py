@@ -13,6 +13,7 @@ from buildkit_session.grpc.allowance import Allowance
 from buildkit_session.grpc.deadline import parse_timeout
 from buildkit_session.grpc.incoming_call import RESPONSE_HEADERS, IncomingCall
 from buildkit_session.grpc.metadata import Metadata, is_grpc
+from buildkit_session.grpc.own_cancellation import is_cancelled, no_own_cancellation
 from buildkit_session.grpc.status import Status, status_trailers
 from buildkit_session.http2.frames import CANCEL, REFUSED_STREAM
 
@@ -76,7 +77,8 @@ class Server:
             await self._serve_grpc(stream)
         except anyio.get_cancelled_exc_class():
             stream.reset(CANCEL)
-            raise
+            if is_cancelled():  # else it was this call alone
+                raise
         finally:
             self._running -= 1
             self._headers -= headers
@@ -147,7 +149,8 @@ async def _run(stream: Stream, opened: Opened) -> None:
             if not opened.route.ends_itself:
                 stream.raise_if_failed()
                 stream.on_reset = until_reset.cancel
-            await opened.route.handler(opened.call)
+            with no_own_cancellation(f"the handler of {opened.route.path}"):
+                await opened.route.handler(opened.call)
     finally:
         stream.on_reset = None
         opened.call.release()

@@ -20,8 +20,7 @@ from buildkit_session.http2.frames import HEADER, NO_ERROR, PROTOCOL_ERROR
 from buildkit_session.http2.header_block import HeaderBlock
 
 if TYPE_CHECKING:
-    from buildkit_session.http2.core import _Arrived
-    from buildkit_session.http2.events import Headers
+    from buildkit_session.http2.events import Event, Headers
     from buildkit_session.http2.frames import Frame
 
 __all__ = ["ClientCore"]
@@ -82,16 +81,28 @@ class ClientCore(Core):
         """Whether the server may still send on a stream."""
         return stream_id in self._alive
 
-    def _data_frame(self, frame: Frame, arrived: _Arrived) -> None:
+    def _payload(self, stream_id: int, pieces: list[memoryview], arrived: list[Event]) -> None:
+        if self._is_unanswered(stream_id):
+            self._refuse_payload(stream_id, len(pieces[0]), arrived)
+            pieces = pieces[1:]
+        super()._payload(stream_id, pieces, arrived)
+
+    def _data_frame(self, frame: Frame, arrived: list[Event]) -> None:
         _, _, stream_id, wire = frame
-        if stream_id not in self._alive or stream_id in self._answered:
+        if self._is_unanswered(stream_id):
+            self._refuse_payload(stream_id, len(wire) - HEADER, arrived)
+        else:
             super()._data_frame(frame, arrived)
-            return
-        # Payload without the headers of a response (RFC 9113, section 8.1).
-        self._credit.received(stream_id, len(wire) - HEADER)
+
+    def _is_unanswered(self, stream_id: int) -> bool:
+        return stream_id in self._alive and stream_id not in self._answered
+
+    def _refuse_payload(self, stream_id: int, size: int, arrived: list[Event]) -> None:
+        """End a stream that brings payload without the headers of a response (RFC 9113, section 8.1)."""
+        self._credit.received(stream_id, size)
         self._refuse(stream_id, arrived)
 
-    def _translate(self, event: h2.events.Event, arrived: _Arrived) -> None:
+    def _translate(self, event: h2.events.Event, arrived: list[Event]) -> None:
         match event:
             case h2.events.ResponseReceived() | h2.events.TrailersReceived():
                 headers = [(bytes(name), bytes(value)) for name, value in event.headers or ()]
@@ -105,27 +116,27 @@ class ClientCore(Core):
             case _:
                 super()._translate(event, arrived)
 
-    def _headers_received(self, stream_id: int, headers: Headers, arrived: _Arrived, *, is_last: bool) -> None:
+    def _headers_received(self, stream_id: int, headers: Headers, arrived: list[Event], *, is_last: bool) -> None:
         first = stream_id not in self._answered
         if (response_fault if first else trailers_fault)(headers) is not None:
             self._refuse(stream_id, arrived, is_last=is_last)
             return
         self._answered.add(stream_id)
         if first or headers:  # DATA that ends a stream is shown to ``h2`` as trailers without fields
-            arrived.events.append(HeadersReceived(stream_id, headers))
+            arrived.append(HeadersReceived(stream_id, headers))
 
-    def _refuse(self, stream_id: int, arrived: _Arrived, *, is_last: bool = False) -> None:
+    def _refuse(self, stream_id: int, arrived: list[Event], *, is_last: bool = False) -> None:
         """End a stream over its malformed answer; the others go on (RFC 9113, section 8.1.1)."""
         if is_last and stream_id not in self._streams:
             self._forget(stream_id)  # both sides have ended it: for h2 nothing is left to reset
         else:
             self.reset_stream(stream_id, PROTOCOL_ERROR)
-        arrived.events.append(StreamResetReceived(stream_id, PROTOCOL_ERROR, by="library"))
+        arrived.append(StreamResetReceived(stream_id, PROTOCOL_ERROR, by="library"))
 
-    def _end_received(self, stream_id: int, arrived: _Arrived) -> None:
+    def _end_received(self, stream_id: int, arrived: list[Event]) -> None:
         if stream_id not in self._alive:
             return
-        arrived.events.append(StreamEnded(stream_id))
+        arrived.append(StreamEnded(stream_id))
         if stream_id in self._streams:
             self.reset_stream(stream_id, NO_ERROR)
         else:

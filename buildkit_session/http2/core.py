@@ -52,6 +52,7 @@ from buildkit_session.http2.frames import (
     REFUSED_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
+    Run,
     frame_header,
     unpadded,
     window_update,
@@ -139,25 +140,16 @@ class Core:
         """
         if self._closed:
             return []
-        arrived = _Arrived(self._credit)
+        arrived: list[Event] = []
+        self.frames = 0
         try:
-            frames = self._gate.feed(data)
-            self.frames = len(frames)
-            for frame in frames:
-                kind, flags, stream_id, wire = frame
-                if kind == DATA and stream_id == arrived.run_id and not flags:
-                    # Most of a transfer is this: payload behind payload of one stream, which changes nothing else.
-                    arrived.run.append(wire[HEADER:])
-                    continue
-                arrived.close_run()
-                if self._block.is_open:
-                    if (block := self._block.continue_with(frame)) is not None:
-                        self._judge(block, arrived)
-                elif kind == DATA:
-                    self._data_frame(frame, arrived)
+            for frame in self._gate.feed(data):
+                if isinstance(frame, Run):
+                    self.frames += len(frame.pieces)
+                    self._run(frame, arrived)
                 else:
-                    self._other_frame(frame, arrived)
-            arrived.close_run()
+                    self.frames += 1
+                    self._frame(frame, arrived)
         except RemoteProtocolError as error:
             self.close(error.code)
             raise
@@ -165,31 +157,56 @@ class Core:
             self._shut()  # h2 has queued the GOAWAY itself
             message = f"the peer broke HTTP/2: {error}"
             raise RemoteProtocolError(message, code=int(error.error_code)) from error
-        return arrived.events
+        return arrived
 
-    def _data_frame(self, frame: Frame, arrived: _Arrived) -> None:
+    def _run(self, run: Run, arrived: list[Event]) -> None:
+        if self._block.is_open:
+            self._block.refuse()
+        self._payload(run.stream_id, run.pieces, arrived)
+
+    def _payload(self, stream_id: int, pieces: list[memoryview], arrived: list[Event]) -> None:
+        """Take frames that bring payload and change nothing else, all in one."""
+        if not self._credit.is_given(stream_id):
+            for piece in pieces:
+                self._payload_of_none(stream_id, len(piece), 0, arrived)
+            return
+        size = sum(map(len, pieces))
+        self._credit.received(stream_id, size)
+        if size:
+            arrived.append(DataReceived(stream_id, pieces))
+
+    def _payload_of_none(self, stream_id: int, size: int, flags: int, arrived: list[Event]) -> None:
+        """Take a frame of a stream that has ended, or never was."""
+        self._credit.received_by_connection(size)
+        self._judge(frame_header(0, DATA, flags & END_STREAM, stream_id), arrived)
+
+    def _frame(self, frame: Frame, arrived: list[Event]) -> None:
+        if self._block.is_open:
+            if (block := self._block.continue_with(frame)) is not None:
+                self._judge(block, arrived)
+        elif frame[0] == DATA:
+            self._data_frame(frame, arrived)
+        else:
+            self._other_frame(frame, arrived)
+
+    def _data_frame(self, frame: Frame, arrived: list[Event]) -> None:
         _, flags, stream_id, wire = frame
         size = len(wire) - HEADER
         if not self._credit.is_given(stream_id):
-            # The stream has ended, or never was.
-            self._credit.received_by_connection(size)
-            self._judge(frame_header(0, DATA, flags & END_STREAM, stream_id), arrived)
+            self._payload_of_none(stream_id, size, flags, arrived)
             return
         payload = wire[HEADER:]
-        if not flags:
-            arrived.begin_run(stream_id, payload)
-            return
         self._credit.received(stream_id, size)
         if flags & PADDED:
             payload = unpadded(payload)
             self._credit.consumed(stream_id, size - len(payload))
         if payload:
-            arrived.events.append(DataReceived(stream_id, (payload,)))
+            arrived.append(DataReceived(stream_id, (payload,)))
         if flags & END_STREAM:
             # As trailers without fields, not as DATA: h2 compares what it has seen of that with a content-length.
             self._judge(frame_header(0, HEADERS, END_STREAM | END_HEADERS, stream_id), arrived)
 
-    def _other_frame(self, frame: Frame, arrived: _Arrived) -> None:
+    def _other_frame(self, frame: Frame, arrived: list[Event]) -> None:
         kind, flags, stream_id, wire = frame
         if self._block.begins_with(frame):
             return
@@ -199,13 +216,13 @@ class Core:
             if not flags & ACK:
                 self._control.append(frame_header(PING_SIZE, PING, ACK, 0) + wire[HEADER:])
         elif kind == GOAWAY:
-            arrived.events.append(parse_goaway(bytes(wire)))
+            arrived.append(parse_goaway(bytes(wire)))
         elif kind == SETTINGS:
             self._judge(known_settings(bytes(wire)), arrived)
         elif kind != WINDOW_UPDATE or not self._window_update(stream_id, wire, arrived):
             self._judge(bytes(wire), arrived)
 
-    def _window_update(self, stream_id: int, wire: memoryview, arrived: _Arrived) -> bool:
+    def _window_update(self, stream_id: int, wire: memoryview, arrived: list[Event]) -> bool:
         """Take a well-formed update of an open window; returns whether it was one."""
         increment = int.from_bytes(wire[HEADER:], "big") & 0x7FFFFFFF
         if len(wire) != HEADER + 4 or not increment or (stream_id and stream_id not in self._streams):
@@ -214,15 +231,15 @@ class Core:
             _require_window(self._outbox.widen_connection(increment))
         elif not self._outbox.widen(stream_id, increment):
             self.reset_stream(stream_id, FLOW_CONTROL_ERROR)
-            arrived.events.append(StreamResetReceived(stream_id, FLOW_CONTROL_ERROR, by="library"))
+            arrived.append(StreamResetReceived(stream_id, FLOW_CONTROL_ERROR, by="library"))
         return True
 
-    def _judge(self, wire: bytes, arrived: _Arrived) -> None:
+    def _judge(self, wire: bytes, arrived: list[Event]) -> None:
         """Let h2 take a frame."""
         for event in self._h2.receive_data(wire):
             self._translate(event, arrived)
 
-    def _translate(self, event: h2.events.Event, arrived: _Arrived) -> None:
+    def _translate(self, event: h2.events.Event, arrived: list[Event]) -> None:
         match event:
             case h2.events.RequestReceived():
                 headers = [(bytes(name), bytes(value)) for name, value in event.headers or ()]
@@ -231,16 +248,16 @@ class Core:
                 stream_id = event.stream_id or 0
                 if self._credit.is_given(stream_id):
                     self._credit.end(stream_id)
-                    arrived.events.append(StreamEnded(stream_id))
+                    arrived.append(StreamEnded(stream_id))
             case h2.events.StreamReset():
                 if self._forget(event.stream_id or 0):
-                    arrived.events.append(StreamResetReceived(event.stream_id or 0, int(event.error_code or 0)))
+                    arrived.append(StreamResetReceived(event.stream_id or 0, int(event.error_code or 0)))
             case h2.events.RemoteSettingsChanged():
                 self._settings_changed()
             case _:
                 pass  # acknowledgements; trailers of a request mean nothing in gRPC
 
-    def _request_received(self, stream_id: int, headers: Headers, arrived: _Arrived) -> None:
+    def _request_received(self, stream_id: int, headers: Headers, arrived: list[Event]) -> None:
         """Open a stream, or refuse it alone: RFC 9113, sections 5.1.2 and 8.1.1."""
         if len(self._streams) >= self._max_streams:
             self._h2.reset_stream(stream_id, REFUSED_STREAM)
@@ -250,7 +267,7 @@ class Core:
             self._streams.add(stream_id)
             self._credit.open(stream_id)
             self._outbox.open(stream_id)
-            arrived.events.append(StreamOpened(stream_id, headers))
+            arrived.append(StreamOpened(stream_id, headers))
 
     def consumed(self, stream_id: int, size: int) -> None:
         """Say that ``size`` bytes of a stream were read, so that the peer may send as many again."""
@@ -360,37 +377,6 @@ class Core:
         self._streams.clear()
         self._credit.clear()
         self._outbox.clear()
-
-
-class _Arrived:
-    """Events in order. A run of plain DATA frames of one stream makes one event, and is counted once.
-
-    Attributes:
-        events: complete but for the run.
-        run_id: the stream of the run, -1 while there is none: a peer may name any other.
-        run: the payload of its frames.
-    """
-
-    def __init__(self, credit: Credit) -> None:
-        self.events: list[Event] = []
-        self.run_id = -1
-        self.run: list[memoryview] = []
-        self._credit = credit
-
-    def begin_run(self, stream_id: int, payload: memoryview) -> None:
-        """Begin a run of a stream that the peer may send on."""
-        self.run_id = stream_id
-        self.run = [payload]
-
-    def close_run(self) -> None:
-        """End the run, if there is one; raises RemoteProtocolError if it is more than was allowed."""
-        if self.run_id < 0:
-            return
-        stream_id, self.run_id = self.run_id, -1
-        size = sum(map(len, self.run))
-        self._credit.received(stream_id, size)
-        if size:
-            self.events.append(DataReceived(stream_id, self.run))
 
 
 def _require_window(is_allowed: bool) -> None:

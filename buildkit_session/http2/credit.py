@@ -19,8 +19,9 @@ from buildkit_session.http2.frames import FLOW_CONTROL_ERROR, window_update
 
 __all__ = ["Credit"]
 
-LARGEST: Final = 2 * 1024 * 1024
-"""Bytes that the window of one stream grows to."""
+LARGEST: Final = 4 * 1024 * 1024
+"""Bytes that the window of one stream grows to. With half of it a transfer waits for us more often, and is woken for
+less: a tenth more of our CPU, a sixth more time. Twice as much takes 7 MiB more memory, and gains little."""
 
 GROWTH: Final = 16 * 1024 * 1024
 """Bytes that all windows together grow by."""

@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 from buildkit_session.errors import RemoteProtocolError
 
-__all__ = ["Buffer", "Frame", "frame_header", "unpack_header", "unpadded", "window_update"]
+__all__ = ["Buffer", "Frame", "Run", "frame_header", "unpack_header", "unpadded", "window_update"]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -44,6 +44,7 @@ STREAM_ID: Final = 0x7FFFFFFF
 """The bits of a stream's number; the one above them has no meaning."""
 
 LAYOUT: Final = Struct(">HBBBI")  # a length of 24 bits as two numbers, type, flags, stream
+TERSE_LAYOUT: Final = Struct(">HBHI")  # the same with type and flags as one number: 0 for DATA without flags
 _UPDATE: Final = Struct(">HBBBII")
 
 
@@ -52,6 +53,21 @@ Frame: TypeAlias = tuple[int, int, int, memoryview]
 
 A plain tuple, as a named one takes longer to make than all that is done with a frame of payload.
 """
+
+
+class Run:
+    """DATA frames without flags of one stream, one behind the other. Most of a transfer is this.
+
+    Attributes:
+        stream_id: the stream's number.
+        pieces: the payload of each frame, lent as that of any frame.
+    """
+
+    __slots__ = ("pieces", "stream_id")
+
+    def __init__(self, stream_id: int) -> None:
+        self.stream_id = stream_id
+        self.pieces: list[memoryview] = []
 
 
 def unpack_header(data: Buffer, position: int = 0) -> tuple[int, int, int, int]:

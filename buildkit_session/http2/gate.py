@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Final
 from buildkit_session.errors import RemoteProtocolError
 from buildkit_session.http2.events import GoAwayReceived
 from buildkit_session.http2.frames import (
+    DATA,
     FRAME_SIZE_ERROR,
     HEADER,
-    LAYOUT,
     PROTOCOL_ERROR,
     STREAM_ID,
+    TERSE_LAYOUT,
+    Run,
     unpack_header,
 )
 
@@ -34,7 +36,7 @@ _DEBUG_KEPT = 1024
 
 
 class FrameGate:
-    """Cuts bytes into whole frames.
+    """Cuts bytes into whole frames, and keeps together what a transfer mostly consists of: see :class:`Run`.
 
     Args:
         max_frame: largest accepted frame payload, in bytes.
@@ -46,7 +48,7 @@ class FrameGate:
         self._preface_left = PREFACE if expect_preface else b""
         self._begun = bytearray()  # a frame whose end has not arrived
 
-    def feed(self, data: Buffer) -> list[Frame]:
+    def feed(self, data: Buffer) -> list[Frame | Run]:
         """Take bytes and return the frames that became whole, in order. They may refer to ``data``.
 
         Raises:
@@ -55,19 +57,28 @@ class FrameGate:
         view = memoryview(data)
         if self._preface_left:
             view = self._take_preface(view)
-        frames: list[Frame] = []
+        frames: list[Frame | Run] = []
         if self._begun:
             view = self._complete(view, frames)
-        position, size, unpack = 0, len(view), LAYOUT.unpack_from
-        while size - position >= HEADER:
-            high, low, kind, flags, stream_id = unpack(view, position)
+        position, size, longest, unpack = 0, len(view), self._max_frame, TERSE_LAYOUT.unpack_from
+        pieces: list[memoryview] = []
+        run_id = -1  # the stream of the run that ``frames`` end with, where ``pieces`` are those of that
+        while (start := position + HEADER) <= size:
+            high, low, kind_and_flags, stream_id = unpack(view, position)
             length = high << 8 | low
-            if length > self._max_frame:
+            if length > longest:
                 raise self._too_long(length)
-            end = position + HEADER + length
+            end = start + length
             if end > size:
                 break
-            frames.append((kind, flags, stream_id & STREAM_ID, view[position:end]))
+            if kind_and_flags:
+                run_id = -1
+                frames.append((kind_and_flags >> 8, kind_and_flags & 0xFF, stream_id & STREAM_ID, view[position:end]))
+            else:
+                if stream_id != run_id:
+                    run_id = stream_id & STREAM_ID
+                    pieces = _run_at_the_end(frames, run_id).pieces
+                pieces.append(view[start:end])
             position = end
         self._begun += view[position:]
         return frames
@@ -80,7 +91,7 @@ class FrameGate:
         self._preface_left = self._preface_left[length:]
         return view[length:]
 
-    def _complete(self, view: memoryview, frames: list[Frame]) -> memoryview:
+    def _complete(self, view: memoryview, frames: list[Frame | Run]) -> memoryview:
         """Take what the frame that has begun lacks, if it has arrived; returns the rest."""
         view = self._extend(view, HEADER)
         if len(self._begun) < HEADER:
@@ -90,8 +101,11 @@ class FrameGate:
             raise self._too_long(length)
         view = self._extend(view, HEADER + length)
         if len(self._begun) == HEADER + length:
-            frames.append((kind, flags, stream_id, memoryview(self._begun)))
-            self._begun = bytearray()
+            wire, self._begun = memoryview(self._begun), bytearray()
+            if kind == DATA and not flags:
+                _run_at_the_end(frames, stream_id).pieces.append(wire[HEADER:])
+            else:
+                frames.append((kind, flags, stream_id, wire))
         return view
 
     def _extend(self, view: memoryview, size: int) -> memoryview:
@@ -103,6 +117,14 @@ class FrameGate:
     def _too_long(self, length: int) -> RemoteProtocolError:
         text = f"the peer announced a frame of {length} bytes, {self._max_frame} are allowed"
         return RemoteProtocolError(text, code=FRAME_SIZE_ERROR)
+
+
+def _run_at_the_end(frames: list[Frame | Run], stream_id: int) -> Run:
+    """The run of a stream that the frames end with, which may have to begin there."""
+    last = frames[-1] if frames else None
+    if not isinstance(last, Run) or last.stream_id != stream_id:
+        frames.append(last := Run(stream_id))
+    return last
 
 
 def known_settings(frame: bytes) -> bytes:

@@ -8,7 +8,7 @@ Source: RFC 9113, sections 4.3, 6.2 and 6.10.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from buildkit_session.errors import RemoteProtocolError
 from buildkit_session.http2.frames import (
@@ -60,6 +60,10 @@ class HeaderBlock:
         self._received = len(wire)
         return True
 
+    def refuse(self) -> NoReturn:
+        """Say that another frame came while the block is open."""
+        raise RemoteProtocolError("the peer sent another frame within a header block", code=PROTOCOL_ERROR)
+
     def continue_with(self, frame: Frame) -> bytes | None:
         """Take the next frame; returns the whole block as one HEADERS frame once it has ended.
 
@@ -68,7 +72,7 @@ class HeaderBlock:
         """
         kind, flags, stream_id, wire = frame
         if kind != CONTINUATION or stream_id != self._stream_id:
-            raise RemoteProtocolError("the peer sent another frame within a header block", code=PROTOCOL_ERROR)
+            self.refuse()
         self._received += len(wire)
         if self._received > self._limit:
             text = f"the peer sent a header block of more than {self._limit} bytes"

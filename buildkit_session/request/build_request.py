@@ -169,8 +169,8 @@ class BuildRequest:
         session_exporter: Exporters = None,
         secrets: Secrets | None = None,
         ssh: Agents = (),
-        services: Sequence[Service] = (),
-        interceptors: Sequence[Interceptor] = (),
+        services: Sequence[Service] | Service = (),
+        interceptors: Sequence[Interceptor] | Interceptor = (),
     ) -> Self:
         """Take the arguments of a build as people write them: texts of the command line, mappings or objects.
 

@@ -9,6 +9,7 @@ isActive); moby/buildkit:client/solve.go (parseCacheOptions).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -18,7 +19,7 @@ from buildkit_session.fsutil.quota import UNLIMITED, Limits
 from buildkit_session.quantity import read_count, read_size
 from buildkit_session.request.environment import is_on
 from buildkit_session.request.fields import read_fields, split_pair
-from buildkit_session.wording import a_type
+from buildkit_session.wording import a_type, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -63,7 +64,7 @@ class CacheEntry:
         return f"CacheEntry({self.type!r}, {shown})" if shown else f"CacheEntry({self.type!r})"
 
 
-CacheLike: TypeAlias = "str | CacheEntry | Mapping[str, str]"
+CacheLike: TypeAlias = "str | CacheEntry | Mapping[str, str | int | os.PathLike[str]]"
 
 
 def parse_cache_from(given: CacheLike) -> list[CacheEntry]:
@@ -131,7 +132,7 @@ def _parse(given: CacheLike) -> list[CacheEntry]:
     if isinstance(given, CacheEntry):
         return [given]
     if isinstance(given, Mapping):
-        return [_entry(list(given.items()))]
+        return [_entry([(key, _text(key, value)) for key, value in given.items()])]
     if not isinstance(given, str):
         raise InputError(f"a cache entry must be a text, a mapping or a CacheEntry, not {a_type(given)}")
     if not given:
@@ -151,6 +152,17 @@ def _entry(pairs: list[tuple[str, str]]) -> CacheEntry:
     return CacheEntry(kind, attrs)
 
 
+def _text(key: str, value: object) -> str:
+    """The value of a field; a number or a truth, as in ``{"max-size": 10_000}``, is written out."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str | os.PathLike):
+        return os.fspath(value)
+    if not isinstance(value, int):
+        raise InputError(f"the value of {key!r} of a cache entry must be a text, not {a_type(value)}")
+    return str(value)
+
+
 def _require(entry: CacheEntry, place: str, role: str) -> CacheEntry:
     needed = {"local": place, "registry": "ref"}.get(entry.type)
     if needed is not None and not entry.attrs.get(needed):
@@ -161,6 +173,7 @@ def _require(entry: CacheEntry, place: str, role: str) -> CacheEntry:
 def _limited(entry: CacheEntry) -> CacheEntry:
     """Take the limits out of the fields: a daemon would ignore them, and the caller believe in them."""
     given = {key: value for key, value in entry.attrs.items() if key.replace("_", "-") in _LIMITS}
+    _require_no_misspelt(entry)
     if not given:
         return entry
     if entry.type != "local":
@@ -170,6 +183,13 @@ def _limited(entry: CacheEntry) -> CacheEntry:
     max_entries = read_count(*read["max_entries"]) if "max_entries" in read else entry.limits.max_entries
     attrs = {key: value for key, value in entry.attrs.items() if key not in given}
     return replace(entry, attrs=attrs, limits=Limits(max_bytes, max_entries))
+
+
+def _require_no_misspelt(entry: CacheEntry) -> None:
+    """Refuse what is nearly the name of a limit: a daemon ignores fields that it does not know."""
+    for key in entry.attrs if entry.type == "local" else ():
+        if key.startswith("max") and key.replace("_", "-") not in _LIMITS:
+            raise InputError(f"{key} is no field of a cache entry{did_you_mean(key, _LIMITS)}")
 
 
 def _unchanged(entry: CacheEntry, _environ: Mapping[str, str]) -> CacheEntry:

@@ -59,8 +59,8 @@ class RequestKeywords(TypedDict, total=False):
     session_exporter: Exporters
     secrets: Secrets | None
     ssh: Agents
-    services: Sequence[Service]
-    interceptors: Sequence[Interceptor]
+    services: Sequence[Service] | Service
+    interceptors: Sequence[Interceptor] | Interceptor
 
 
 class BuildKeywords(RequestKeywords, total=False):
@@ -93,13 +93,13 @@ class BuildKeywords(RequestKeywords, total=False):
         push: send the image to its registry.
         load: load the image into the Engine.
         shm_size: of ``/dev/shm``: bytes, or ``64m``.
-        source_policy: rules about the sources of the build: a mapping, or the path of a file in JSON; or an
-            asynchronous function that decides about each source: see :mod:`buildkit_session.policy`.
+        source_policy: rules about the sources of the build: a mapping, or the path of a file in JSON; or a
+            function that decides about each source: see :mod:`buildkit_session.policy`.
         ulimits: ``{"nofile": (1024, 2048)}``.
         outputs: where the result goes: values of :mod:`buildkit_session.output` or texts as for ``--output``. An Engine
             keeps an image by default, a buildkitd nothing but its cache.
-        session_exporter: chooses further outputs when the result is there: an asynchronous function, or a
-            :class:`.SessionExporter`. With it there is no default.
+        session_exporter: chooses further outputs when the result is there: a function, or a :class:`.SessionExporter`.
+            With it there is no default.
         secrets: ``{"id": secret}`` with values of :mod:`buildkit_session.secret`, or ``["id=x,env=Y"]``.
         ssh: agents and keys by id: ``["default"]``, or ``{"id": agent}`` with values of :mod:`buildkit_session.ssh`.
         services: gRPC services of your own that the daemon may call, such as a :class:`Service`; see docs/services.md.

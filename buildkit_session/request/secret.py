@@ -8,9 +8,9 @@ This module knows nothing of the service that answers the daemon.
     secrets = {"npm": bk.secret.env("NPM_TOKEN"), "key": bk.secret.file("key.pem"), "db": bk.secret.call(from_vault)}
 
 No value is in a log, a ``repr``, an event or an error of a build. What a function given to :func:`call` raises might
-hold it, so of that a build's error gives the type alone: let the function log what went wrong, or raise an InputError
-whose text may be shown. Tools that print the local variables of a traceback's frames show the caller's own; that is
-beyond the reach of a library.
+hold it, so of that a build's error gives the type and the line alone: let the function log what went wrong, or raise an
+InputError whose text may be shown. Tools that print the local variables of a traceback's frames show the caller's own;
+that is beyond the reach of a library.
 
 Source: docker/buildx:util/buildflags/secrets.go; moby/buildkit:session/secrets/secretsprovider/store.go.
 """
@@ -22,22 +22,16 @@ import stat
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from inspect import isawaitable, iscoroutinefunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
-from buildkit_session.errors import InputError, SessionError
+from buildkit_session.errors import InputError
 from buildkit_session.request.arguments import texts
 from buildkit_session.request.fields import read_fields
-from buildkit_session.wording import a_type
+from buildkit_session.wording import a_path, a_type
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-    from anyio.lowlevel import RunVar
-
-    from buildkit_session.services.callbacks import CallerThreads
 
     Found: TypeAlias = bytes | str | None
 
@@ -60,9 +54,6 @@ __all__ = [
 
 MAX_SIZE: Final = 500 * 1024
 """Bytes of one secret, as upstream's clients have it."""
-
-MAX_CALLS: Final = 10
-"""Plain functions that run at once; a daemon can ask a hundred times, and a function can be slow."""
 
 _KINDS: Final = ("file", "env")
 _GRAMMAR: Final = "write id=NAME,src=PATH or id=NAME,env=VARIABLE"
@@ -205,27 +196,18 @@ class CallSecret(Secret):
         """Call the function.
 
         Raises:
-            InputError: it raised, or returned something else. What it raised is the cause of this error.
+            CallbackError: it raised something; neither text nor cause show what, as it may hold the value.
+            InputError: it returned something else, or has raised this.
         """
-        try:
-            found = await self._call()
-        except SessionError:
-            raise
-        except Exception as error:
-            # Any code may be behind it. Its text is not repeated: it may hold the value.
-            raise InputError(f"the function failed with {type(error).__name__}") from error
+        from buildkit_session.services.callbacks import called  # noqa: PLC0415 - as below
+
+        found = await called(self.function, kind="secret", what="the function")
         if found is None:
             return None
         content = found.encode() if isinstance(found, str) else found
         if not isinstance(content, bytes):
             raise InputError(f"the function must return bytes, a text or None, not {type(found).__name__}")
         return _bounded(content, "what the function returned")
-
-    async def _call(self) -> Found:
-        if iscoroutinefunction(self.function):
-            return await self.function()  # type: ignore[no-any-return]  # what it returns is checked
-        found = await _caller_threads().run(self.function)
-        return await found if isawaitable(found) else found
 
 
 def env(name: str) -> EnvSecret:
@@ -234,8 +216,9 @@ def env(name: str) -> EnvSecret:
     Raises:
         InputError: the name cannot be one.
     """
-    if not name or "=" in name or "\0" in name:
-        raise InputError(f"{name!r} is not the name of an environment variable")
+    if not isinstance(name, str) or not name or "=" in name or "\0" in name:  # type: ignore[redundant-expr]
+        # Not shown: it may be the value.
+        raise InputError("secret.env() takes the name of an environment variable; for a value take secret.value()")
     return EnvSecret(name)
 
 
@@ -245,7 +228,7 @@ def file(path: str | os.PathLike[str]) -> FileSecret:
     Raises:
         InputError: the path is empty.
     """
-    if not os.fspath(path):
+    if not a_path("a secret file", path):
         raise InputError("the path of a secret must not be empty")
     return FileSecret(Path(path))
 
@@ -265,6 +248,11 @@ def value(content: bytes | str) -> ValueSecret:
 
 def call(function: Callable[[], Found | Awaitable[Found]]) -> CallSecret:
     """Ask ``function``, plain or asynchronous, each time the value is needed.
+
+    Args:
+        function: returns bytes or a text, or ``None`` for "no such secret". A plain one runs in a thread, one with
+            ``async def`` on the event loop. When it raises, the build fails with an InputError that names the type and
+            the line, and not the text, which might repeat the value; an InputError of its own is shown as it is.
 
     Raises:
         InputError: it cannot be called.
@@ -347,26 +335,6 @@ async def _in_thread(function: Callable[[], FoundT]) -> FoundT:
     found: list[FoundT] = []
     await to_thread.run_sync(lambda: found.append(function()))
     return found.pop()
-
-
-def _caller_threads() -> CallerThreads:
-    """The threads for functions of callers, of each event loop."""
-    from buildkit_session.services.callbacks import CallerThreads  # noqa: PLC0415 - as above
-
-    threads = _of_loops()
-    try:
-        return threads.get()
-    except LookupError:
-        made = CallerThreads(MAX_CALLS)
-        threads.set(made)
-        return made
-
-
-@cache
-def _of_loops() -> RunVar[CallerThreads]:
-    from anyio.lowlevel import RunVar  # noqa: PLC0415 - as above
-
-    return RunVar("buildkit_session_secrets")
 
 
 def _read_at_most(descriptor: int, size: int) -> bytes:

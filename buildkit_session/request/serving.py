@@ -18,12 +18,14 @@ __all__ = ["read_interceptors", "read_services"]
 
 
 def read_services(given: object) -> tuple[Service, ...]:
-    """Take services: objects whose ``routes()`` returns a :class:`~buildkit_session.grpc.router.Route` for each method.
+    """Take services, or one for a sequence of one.
+
+    They are objects whose ``routes()`` returns a :class:`~buildkit_session.grpc.router.Route` for each method.
 
     Raises:
         InputError: one is something else, or two have the same method.
     """
-    services = _several("services", given)
+    services = (given,) if callable(getattr(given, "routes", None)) else _several("services", given)
     router = Router()
     for service in services:
         if isinstance(service, type) or not callable(getattr(service, "routes", None)):
@@ -40,12 +42,13 @@ def read_services(given: object) -> tuple[Service, ...]:
 
 
 def read_interceptors(given: object) -> tuple[Interceptor, ...]:
-    """Take coroutine functions of a call and what lets it proceed.
+    """Take coroutine functions of a call and what lets it proceed, or one for a sequence of one.
 
     Raises:
         InputError: one is something else.
     """
-    return tuple(check_handler("an interceptor", interceptor) for interceptor in _several("interceptors", given))
+    several = (given,) if callable(given) else _several("interceptors", given)
+    return tuple(check_handler("an interceptor", interceptor) for interceptor in several)
 
 
 def _several(name: str, given: Any) -> tuple[Any, ...]:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from buildkit_session.services.exporter import ExportRequest
 
     Chosen: TypeAlias = OutputLike | Sequence[OutputLike]
-    Find: TypeAlias = Callable[[ExportRequest], Awaitable[Chosen]]
-    Finalize: TypeAlias = Callable[[Mapping[str, str]], Awaitable[object]]
+    Find: TypeAlias = Callable[[ExportRequest], Awaitable[Chosen] | Chosen]
+    Finalize: TypeAlias = Callable[[Mapping[str, str]], object]
 
 __all__ = ["SessionExporter", "SessionExporterLike", "read_session_exporter"]
 
@@ -37,11 +37,12 @@ class SessionExporter:
     Any object with such methods will do, and for ``find`` alone a function.
 
     Attributes:
-        find: an asynchronous function of an :class:`.ExportRequest`, called once. It returns outputs as ``outputs=``
-            takes them; an empty list for none. They come after those of ``outputs=``, and get the tags and annotations
-            of the build. Not among them can be: layouts (``tar=False``), and images that travel after the build, which
-            are those to be loaded into another Engine, and those that an Engine with its classic store is to push.
-        finalize: an asynchronous function of what the exporters report, such as ``containerimage.digest``, called once
+        find: a function of an :class:`.ExportRequest`, called once; with ``async def`` it runs on the event loop, else
+            in a thread. It returns outputs as ``outputs=`` takes them; an empty list for none. They come after those
+            of ``outputs=``, and get the tags and annotations of the build. Not among them can be: layouts
+            (``tar=False``), and images that travel after the build, which are those to be loaded into another Engine,
+            and those that an Engine with its classic store is to push.
+        finalize: likewise a function of what the exporters report, such as ``containerimage.digest``, called once
             when the daemon has exported everything, also where ``find`` has chosen nothing. Directories with
             ``mode="mirror"`` or ``"swap"`` change only afterwards. Daemons before BuildKit 0.32 do not ask for it: it
             is called when such a one reports success, so what it raises fails the build here, but not in the daemon's
@@ -75,7 +76,7 @@ def read_session_exporter(given: object) -> SessionExporter:
         return SessionExporter(methods.find, getattr(given, "finalize", None))
     if not callable(given):
         raise InputError(
-            "a session exporter must be an asynchronous function that returns outputs, or an object with such a method "
+            "a session exporter must be a function that returns outputs, or an object with such a method "
             f"find, not {a_type(given)}"
         )
     return SessionExporter(methods)

@@ -46,7 +46,9 @@ def read_source_policy(given: object) -> Policy:
     if isinstance(given, Mapping):
         return _from_mapping(given, "the source policy")
     if not isinstance(given, str | os.PathLike):
-        raise InputError(f"a source policy must be a mapping such as {_HOW}, or a path, not {a_type(given)}")
+        raise InputError(
+            f"a source policy must be a mapping such as {_HOW}, a path, or a function that decides, not {a_type(given)}"
+        )
     path = Path(given)
     try:
         with path.open("rb") as file:

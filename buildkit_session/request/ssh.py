@@ -36,7 +36,7 @@ from buildkit_session.services.chosen_keys import ChosenKeys
 from buildkit_session.services.key_file import can_open_keys, is_encrypted, look_at, read_key
 from buildkit_session.services.sign_request import SignRequest
 from buildkit_session.truth import TRUE
-from buildkit_session.wording import a_type
+from buildkit_session.wording import a_path, a_type
 
 if TYPE_CHECKING:
     from buildkit_session.services.agent_guard import Confirm
@@ -177,12 +177,13 @@ def agent(
             with a public key, paths of ``.pub`` files, or comments. All of them by default.
         confirm: takes a :class:`SignRequest` and returns whether to sign; with ``async def`` it runs on the event loop,
             else in a thread. It may take as long as the step waits, and is cancelled when that is gone. Whatever it
-            raises is a refusal.
+            raises is a refusal, and logged by its type and line as a warning of ``buildkit_session.services``.
 
     Raises:
         InputError: ``only`` names nothing, or something is of the wrong type.
     """
-    return SshAgent(None if path is None or not os.fspath(path) else Path(path), _only(only), _confirm(confirm))
+    named = path is not None and a_path("the socket of an ssh agent", path)
+    return SshAgent(Path(path) if path is not None and named else None, _only(only), _confirm(confirm))
 
 
 def keys(
@@ -203,7 +204,9 @@ def keys(
     Raises:
         InputError: there is no key, a path is empty, or something is of the wrong type.
     """
-    if not given or not all(one if isinstance(one, bytes) else os.fspath(one) for one in given):
+    if any(isinstance(one, list | tuple) for one in given):
+        raise InputError("ssh.keys() takes keys one by one: write ssh.keys(*paths) for a list")
+    if not given or not all(one if isinstance(one, bytes) else a_path("an ssh key", one) for one in given):
         raise InputError("ssh.keys() takes the paths of key files, and none of them may be empty")
     if any(isinstance(one, str) and "PRIVATE KEY-----" in one for one in given):
         raise InputError("ssh.keys() takes paths as texts; give a key itself as bytes")
@@ -227,7 +230,7 @@ def raw(path: str | os.PathLike[str]) -> SshRaw:
     Raises:
         InputError: the path is empty.
     """
-    if not os.fspath(path):
+    if not a_path("what ssh.raw() forwards", path):
         raise InputError("ssh.raw() takes the path of a socket")
     return SshRaw(Path(path))
 

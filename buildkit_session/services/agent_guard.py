@@ -6,9 +6,7 @@ import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-import anyio
-
-from buildkit_session.errors import RemoteProtocolError
+from buildkit_session.errors import CallbackError, RemoteProtocolError, SessionError
 from buildkit_session.services.agent_messages import (
     FAILURE,
     LIST,
@@ -18,7 +16,7 @@ from buildkit_session.services.agent_messages import (
     read_identities,
     read_signing,
 )
-from buildkit_session.services.callbacks import CallerThreads, called
+from buildkit_session.services.callbacks import called
 from buildkit_session.services.sign_request import SignRequest, sign_request
 
 if TYPE_CHECKING:
@@ -31,8 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AgentGuard"]
 
-THREADS: Final = 4
-"""Plain functions that are asked at once: a daemon may want any number of signatures, and people take their time."""
+WHAT: Final = "confirm= of the ssh agent"
 
 log = logging.getLogger("buildkit_session.services")
 
@@ -52,7 +49,7 @@ class AgentGuard:
         self._name = name
         self._chosen = chosen
         self._confirm = confirm
-        self._threads: CallerThreads | None = None  # of the event loop that first needs them
+        self._said: str | None = None
 
     def __repr__(self) -> str:
         return f"<AgentGuard {self._agent!r}>"
@@ -72,26 +69,30 @@ class AgentGuard:
             identities = read_identities(answer)
         except RemoteProtocolError:
             return None
-        return tuple(one for one in identities if self._chosen is None or self._chosen.has(one))
+        if self._chosen is None:
+            return identities
+        self._say_missing(self._chosen.missing(identities))
+        return tuple(one for one in identities if self._chosen.has(one))
+
+    def _say_missing(self, name: str | None) -> None:
+        """Warn of what was misspelt, once: a step sees no key, and says that the server does not let it in."""
+        if name is not None and name != self._said:
+            self._said = name
+            log.warning("only= of ssh %r names %r, and the agent has no such key: see ssh-add -l", self._name, name)
 
     async def allows(self, identity: Identity, signing: Signing) -> bool:
         """Ask whether a key may sign. Whatever fails is a refusal."""
         if self._confirm is None:
             return True
-        threads = self._threads = self._threads or CallerThreads(THREADS)
         request = sign_request(self._name, identity, signing)
-        answers: list[object] = []
-
-        async def ask(confirm: Confirm) -> None:
-            try:
-                answers.append(await called(threads, confirm, request))
-            except Exception as error:  # noqa: BLE001 - any code may be behind it; its text may hold anything
-                log.warning("no signature for a step: confirm= of the ssh agent failed with %s", type(error).__name__)
-
-        # A task of its own: one that cancels itself is not this call being cancelled.
-        async with anyio.create_task_group() as asking:
-            asking.start_soon(ask, self._confirm)
-        return bool(answers) and answers[0] is True
+        try:
+            answer = await called(self._confirm, request, kind="confirm", what=WHAT)
+        except SessionError as error:
+            # The text of another error is the caller's own, and may hold anything.
+            reason = error if isinstance(error, CallbackError) else f"{WHAT} raised {type(error).__name__}"
+            log.warning("no signature for a step: %s", reason)
+            return False
+        return answer is True
 
 
 class _Guarded:

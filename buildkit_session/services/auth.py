@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from buildkit_session.errors import CallbackError, InputError, RpcError, SessionError
+from buildkit_session.errors import CallbackError, RpcError, SessionError
 from buildkit_session.grpc.router import of_request
 from buildkit_session.grpc.status import Status
 from buildkit_session.services.credentials import Credentials, CredentialSource, is_host, registry_host
@@ -101,8 +101,10 @@ class Auth:
         try:
             with anyio.move_on_after(self._patience):
                 return await self._source.find(host)
-            raise CallbackError(f"the credentials for {host} were not found within {self._patience:g} s")
+            failed = f"did not answer within {self._patience:g} s"
         except SessionError:
             raise
-        except Exception as error:  # a caller's source may raise anything
-            raise InputError(f"cannot find the credentials for {host}: {type(error).__name__}") from error
+        except Exception as error:  # noqa: BLE001 - a caller's source may raise anything
+            failed = f"raised {type(error).__name__}"
+        # Here, without a cause: the text of that may hold a password.
+        raise CallbackError(f"the source of credentials, asked for {host}, {failed}")

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import anyio
 from anyio import to_thread
 
-from buildkit_session.errors import InputError
+from buildkit_session.errors import RpcError
 from buildkit_session.grpc.router import Route, messages, unary
+from buildkit_session.grpc.status import Status
 from buildkit_session.messages.moby.filesync.v1 import (
     CredentialsRequest,
     CredentialsResponse,
@@ -99,6 +100,6 @@ def _bounded(handle: Callable[[_Request], Awaitable[_Response]]) -> Callable[[_R
     async def bounded(request: _Request) -> _Response:
         with anyio.move_on_after(PATIENCE):
             return await handle(request)
-        raise InputError(f"what a registry wants was not there within {PATIENCE:g} s")
+        raise RpcError(Status.DEADLINE_EXCEEDED, f"what a registry wants was not there within {PATIENCE:g} s")
 
     return bounded

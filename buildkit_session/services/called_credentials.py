@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from inspect import isawaitable, iscoroutinefunction
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from buildkit_session.errors import CallbackError, InputError
-from buildkit_session.services.callbacks import CallerThreads
+from buildkit_session.services.callbacks import called
 from buildkit_session.services.credentials import Credentials
 from buildkit_session.wording import a_type
 
@@ -35,9 +34,6 @@ that lives for less than ten times that is kept for nine tenths of its life."""
 
 MAX_KEPT: Final = 1000
 """Answers that are kept: a daemon may ask about any number of hosts."""
-
-THREADS: Final = 4
-"""Plain functions that run at once; those that hang shall not take the threads that files are read with."""
 
 
 @dataclass(eq=False)
@@ -62,7 +58,6 @@ class CalledCredentials:
         self._function = function
         self._kept: OrderedDict[str, tuple[datetime, Credentials]] = OrderedDict()
         self._running: dict[str, _Question] = {}
-        self._threads: CallerThreads | None = None
 
     def __repr__(self) -> str:
         return "<CalledCredentials>"
@@ -71,15 +66,15 @@ class CalledCredentials:
         """Return the credentials for ``host``, ``None`` if there are none.
 
         Raises:
-            CallbackError: the function raised. What it raised is the cause, and its text is not repeated.
-            InputError: it returned something else.
+            CallbackError: the function raised something; neither text nor cause show what, as it may hold a password.
+            InputError: it returned something else, or has raised this.
         """
         if (found := self._still_good(host)) is not None:
             return found
         while (running := self._running.get(host)) is not None:
             await running.done.wait()
             if running.failure is not None:  # an error of one's own: each raise adds to a traceback
-                raise type(running.failure)(*running.failure.args) from running.failure.__cause__
+                raise type(running.failure)(*running.failure.args)
             if running.answered:
                 return running.found
         return await self._ask(host)
@@ -106,29 +101,14 @@ class CalledCredentials:
         return question.found
 
     async def _called(self, host: str) -> Credentials | None:
-        try:
-            found = await self._call(host)
-        except Exception as error:
-            # Any code may be behind it. Its text is not repeated: it may hold the password.
-            raise CallbackError(f"the function for the credentials of {host} raised {type(error).__name__}") from error
+        what = f"the function for the credentials of {host}"
+        found = await called(self._function, host, kind="credentials", what=what)
         match found:
             case None | Credentials():
                 return found
             case (str(username), str(password)):
                 return Credentials(username, password)
-        raise InputError(
-            f"the function for the credentials of {host} must return Credentials, a user and a password, or None, "
-            f"not {a_type(found)}"
-        )
-
-    async def _call(self, host: str) -> object:
-        if iscoroutinefunction(self._function) or iscoroutinefunction(type(self._function).__call__):
-            answer: Any = self._function(host)
-            return await answer
-        if self._threads is None:
-            self._threads = CallerThreads(THREADS)
-        found = await self._threads.run(self._function, host)
-        return await found if isawaitable(found) else found
+        raise InputError(f"{what} must return Credentials, a user and a password, or None, not {a_type(found)}")
 
     def _keep(self, host: str, found: Credentials | None) -> None:
         if found is None or found.expires_at is None:

@@ -25,6 +25,7 @@ _PEM: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]*)PRIVATE KEY-----\s*(.*?)-----
 _MAGIC: Final = b"openssh-key-v1\0"
 _NO_CIPHER: Final = b"none"
 _CERTIFICATE: Final = re.compile(rb"\s*[a-z0-9-]+-cert-v01@openssh\.com ")
+_PUBLIC: Final = re.compile(rb"\s*(?:ssh|ecdsa|sk)-[A-Za-z0-9@.-]+ ")
 _HARDWARE: Final = b"sk-"
 
 
@@ -42,10 +43,13 @@ def read_key(path: str | os.PathLike[str]) -> bytes:
     name = os.fspath(path)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
-        with open(descriptor, "rb") as opened:
+        try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise InputError(f"ssh key {name} is not a regular file")
-            return opened.read(MAX_KEY)
+            with open(descriptor, "rb", closefd=False) as opened:
+                return opened.read(MAX_KEY)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise InputError(f"ssh key {name} cannot be read: {error.strerror}") from error
 
@@ -62,7 +66,8 @@ def look_at(content: bytes, name: str) -> None:
             f"failed to parse {name}: it is a certificate, not a private key; add both to an agent and forward that"
         )
     if (found := _PEM.search(content)) is None:
-        raise InputError(f"failed to parse {name}: it holds no private key in PEM or OpenSSH format")
+        public = "; it is the public half, give the file without .pub" if _PUBLIC.match(content) else ""
+        raise InputError(f"failed to parse {name}: it holds no private key in PEM or OpenSSH format{public}")
     kind = _openssh_type(found[2])
     if kind is not None and kind.startswith(_HARDWARE):
         raise InputError(f"{name} is kept on a security key, which has to be touched; add it to an agent instead")

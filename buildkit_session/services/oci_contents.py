@@ -8,9 +8,9 @@ Source: opencontainers/image-spec:manifest.md, image-index.md.
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Final
 
+from buildkit_session.errors import TransferError
 from buildkit_session.services.oci_index import Descriptor
 
 if TYPE_CHECKING:
@@ -71,9 +71,10 @@ def _manifest(layout: OciLayout, descriptor: Descriptor) -> dict[str, object]:
     if opened is None:
         return {}
     try:
-        fields = json.loads(os.read(opened, MAX_MANIFEST))
+        with open(opened, "rb") as file:  # which reads on where one read does not get all
+            fields = json.loads(file.read(MAX_MANIFEST))
+    except OSError as error:
+        raise TransferError(f"cannot read {layout.directory}: {error.strerror}") from error
     except (ValueError, RecursionError):
         return {}
-    finally:
-        os.close(opened)
     return fields if isinstance(fields, dict) else {}

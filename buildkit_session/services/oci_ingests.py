@@ -92,6 +92,8 @@ def abort(layout: OciLayout, ref: str) -> bool:
         ingest.discard()
     finally:
         ingest.close()
+    if find(layout, ref) is not None:
+        raise TransferError(f"cannot remove what was written to {layout.directory}")
     return True
 
 
@@ -167,13 +169,13 @@ def _read(ingests_fd: int, name: str) -> Unfinished | None:
 
 
 def _text(directory_fd: int, name: str) -> str:
-    """The content of a small file; empty if there is none."""
+    """The content of a small file, which may be damaged; empty if there is none."""
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory_fd)
     except FileNotFoundError:
         return ""
     try:
-        return os.read(descriptor, MAX_TEXT).decode()
+        return os.read(descriptor, MAX_TEXT).decode("utf-8", "replace")
     finally:
         os.close(descriptor)
 

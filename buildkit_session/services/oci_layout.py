@@ -153,8 +153,10 @@ class OciLayout:
         for ref in list(self.unfinished):
             with suppress(TransferError, RefLockedError):
                 ingest = self.ingest(ref)
-                ingest.discard()
-                ingest.close()
+                try:
+                    ingest.discard()
+                finally:
+                    ingest.close()
 
     @contextmanager
     def _root(self) -> Iterator[int]:
@@ -282,7 +284,8 @@ class Ingest:
 
     def discard(self) -> None:
         """Remove what was written, as far as that is possible."""
-        self._forget(lambda: os.unlink("data", dir_fd=self._directory_fd))
+        with suppress(OSError):  # it would take the place of why it is removed
+            self._forget(lambda: os.unlink("data", dir_fd=self._directory_fd))
 
     def close(self, total: int = 0) -> None:
         """Release the name; what was written stays to be gone on with, unless it became a blob or was discarded.
@@ -300,8 +303,7 @@ class Ingest:
     def _keep(self, total: int) -> None:
         unfinished = self._layout.unfinished
         if not self.offset or (len(unfinished) >= MAX_UNFINISHED and self.ref not in unfinished):
-            with suppress(OSError):
-                self.discard()
+            self.discard()
             return
         unfinished.add(self.ref)
         with suppress(OSError):

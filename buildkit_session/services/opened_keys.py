@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from anyio import to_thread
 
-from buildkit_session.errors import InputError, SessionError
+from buildkit_session.errors import InputError
 from buildkit_session.services.agent_messages import LIST, read_identities
-from buildkit_session.services.callbacks import CallerThreads, called
+from buildkit_session.services.callbacks import called
 from buildkit_session.services.key_file import can_open_keys, is_encrypted, look_at, read_key
 from buildkit_session.wording import a_type
 
@@ -36,6 +36,7 @@ async def opened_keys(keys: Iterable[Path | bytes], passphrase: Passphrase | Non
 
     Raises:
         InputError: (on entering) one of them is no usable key, or the passphrase is wrong.
+        CallbackError: (on entering) the function for a passphrase raised something.
     """
     if not can_open_keys():
         from buildkit_session.services.key_agent import key_agent  # noqa: PLC0415 - seldom
@@ -75,13 +76,9 @@ def _load(content: bytes, passphrase: bytes | None, name: str, comment: str) -> 
 
 
 async def _words(passphrase: Passphrase | None, path: Path | None, name: str) -> bytes:
-    try:
-        found = await called(CallerThreads(1), passphrase, path) if callable(passphrase) else passphrase
-    except SessionError:
-        raise
-    except Exception as error:
-        # Any code may be behind it. Its text is not repeated: it may hold the passphrase.
-        raise InputError(f"{name}: the function for its passphrase failed with {type(error).__name__}") from error
+    found = passphrase
+    if callable(passphrase):
+        found = await called(passphrase, path, kind="passphrase", what=f"{name}: the function for its passphrase")
     if not isinstance(found, str | bytes):
         raise InputError(f"{name}: its passphrase must be a text or bytes, not {a_type(found)}")
     if not found:

@@ -29,6 +29,7 @@ from buildkit_session.wording import a_type
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+    from buildkit_session.grpc.envelope import Body
     from buildkit_session.grpc.metadata import Metadata
     from buildkit_session.grpc.router import Handler
 
@@ -107,10 +108,9 @@ class Service:
         Raises:
             InputError: this is no name of a method, it is served already, or the function is no coroutine function.
         """
-        codecs = _selection(request, response, select)
+        path, codecs = self._path(method), _selection(method, request, response, select)
 
         def serve(handler: Any) -> Any:
-            path = self._path(method)
             answer = _answering(path, check_handler(f"the handler of {path}", handler))
             self._add(Route(path, answer, codecs, subject=of_request(subject) if subject else None))
             return handler
@@ -142,10 +142,9 @@ class Service:
 
         Raises: as :meth:`unary`.
         """
-        codecs = _selection(request, response, select)
+        path, codecs = self._path(method), _selection(method, request, response, select)
 
         def serve(handler: Any) -> Any:
-            path = self._path(method)
             check_handler(f"the handler of {path}", handler)
             told = of_metadata(subject) if subject else None
             self._add(Route(path, handler, codecs, ends_itself=ends_itself, subject=told))
@@ -154,6 +153,8 @@ class Service:
         return serve
 
     def _path(self, method: object) -> str:
+        if callable(method):
+            raise InputError("the decorators of a service take the name of a method: @service.unary('Hello')")
         return f"/{self.name}/{_checked(method, _METHOD, f'a method of {self.name} has a name such as Hello')}"
 
     def _add(self, route: Route) -> None:
@@ -185,32 +186,51 @@ def check_handler(what: str, handler: Any) -> Any:
     return handler
 
 
-def _selection(request: object, response: object, select: Any) -> Callable[[Metadata], Codecs]:
+def _selection(method: str, request: object, response: object, select: Any) -> Callable[[Metadata], Codecs]:
     if select is None:
-        codecs = Codecs(_codec(request), _codec(response))
+        codecs = Codecs(_codec(method, request), _codec(method, response))
         return lambda _metadata: codecs
     if not callable(select) or request is not BYTES or response is not BYTES:
         raise InputError("select must be a function, and takes the place of request and response")
 
     def selected(metadata: Metadata) -> Codecs:
         of_requests, of_responses = select(metadata)
-        return Codecs(_codec(of_requests), _codec(of_responses))
+        return Codecs(_codec(method, of_requests), _codec(method, of_responses))
 
     return selected
 
 
-def _codec(given: Any) -> Codec[Any]:
-    if given is bytes:
-        return BYTES
+def _codec(method: str, given: Any) -> Codec[Any]:
+    if given is bytes or given is BYTES:
+        return _Checked(method, bytes, BYTES)
     if isinstance(given, type):
         if issubclass(given, betterproto2.Message):
-            return MessageCodec(given)
+            return _Checked(method, given, MessageCodec(given))
     elif callable(getattr(given, "encode", None)) and callable(getattr(given, "decode", None)):
         codec: Codec[Any] = given
         return codec
     raise InputError(
         f"messages are given as a type of betterproto2 or an object with encode() and decode(), not {given!r}"
     )
+
+
+class _Checked:
+    """A codec that names the method whose handler sends what is no message of its type: ``bytes(5)`` is no error."""
+
+    def __init__(self, method: str, message_type: type, codec: Codec[Any]) -> None:
+        self._method = method
+        self._type = message_type
+        self._codec = codec
+        self.decode = codec.decode
+
+    def encode(self, message: object, /) -> Body:
+        """See :class:`~buildkit_session.grpc.codec.Codec`."""
+        if not isinstance(message, self._type):
+            raise LocalProtocolError(
+                f"the handler of {self._method} must send {self._type.__name__}, not {a_type(message)}; "
+                "say what it sends by response="
+            )
+        return self._codec.encode(message)
 
 
 def _answering(path: str, handler: UnaryHandler) -> Handler:

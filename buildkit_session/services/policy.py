@@ -341,8 +341,8 @@ def verifier(
     """Make a policy with other settings than those that a function alone has.
 
     Args:
-        decide: an asynchronous function of a :class:`Source`. An ordinary one must not block: the build waits for it,
-            and all else in the event loop.
+        decide: a function of a :class:`Source`; with ``async def`` it runs on the event loop, else in a thread, for
+            several sources at once.
         timeout: seconds for one decision.
         rules: a static policy that holds besides: a mapping, or the path of a file. A source is first put to them, then
             to the function.

@@ -11,12 +11,9 @@ from __future__ import annotations
 
 import logging
 import re
-from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from anyio import move_on_after
-
-from buildkit_session.errors import CallbackError, InputError, RpcError
+from buildkit_session.errors import InputError, RpcError
 from buildkit_session.grpc.router import Route, messages, of_request, unary
 from buildkit_session.grpc.status import Status
 from buildkit_session.messages.moby.buildkit.v1.frontend import (
@@ -36,6 +33,7 @@ from buildkit_session.messages.moby.buildkit.v1.sourcepolicy.policysession impor
 )
 from buildkit_session.messages.pb.ops import SourceOp
 from buildkit_session.printable import printable
+from buildkit_session.services.callbacks import called
 from buildkit_session.services.policy import (
     Allow,
     AttestationChain,
@@ -96,34 +94,28 @@ class PolicyVerifier:
             raise RpcError(Status.INVALID_ARGUMENT, "a policy is asked about a source, and none is named")
         source = _source(op, request.source, request.platform)
         decision = await self._decide(source)
-        log.debug("> %s %s", type(decision).__name__.lower(), _shown(op.identifier))
+        log.debug("> %s %s", type(decision).__name__.lower(), _shown(source))
         return _response(decision, source, op, request.platform)
 
     async def _decide(self, source: Source) -> object:
-        """Have the caller's code decide.
-
-        Raises:
-            CallbackError: it has not. The daemon is told no more than that.
-        """
-        what = f"the source policy has not decided about {_shown(source.identifier)}"
-        try:
-            with move_on_after(self._verifier.timeout):
-                made: Any = self._verifier.decide(source)
-                return await made if isawaitable(made) else made
-        except Exception as error:  # the caller's code may raise anything
-            raise CallbackError(f"{what}: it raised {type(error).__name__}") from error
-        raise CallbackError(f"{what} within {self._verifier.timeout} seconds")
+        """Have the caller's code decide; raises as :func:`called`. The daemon is told no more than that."""
+        what = f"the source policy, asked about {_shown(source)},"
+        return await called(self._verifier.decide, source, kind="policy", what=what, seconds=self._verifier.timeout)
 
 
 def _subject(request: CheckPolicyRequest) -> str:
-    """The source, without what in its URL may be secret."""
     op = request.source.source if request.source is not None else None
-    return "" if op is None else _PRIVATE.sub("", op.identifier)
+    return "" if op is None else _public(op.identifier)
 
 
-def _shown(identifier: str) -> str:
-    """The beginning of an identifier, for logs and errors; like what interceptors are told, but safe to print."""
-    return printable(_PRIVATE.sub("", identifier)[:_SHOWN])
+def _shown(source: Source) -> str:
+    """The source for logs and errors."""
+    return printable(_public(source.identifier)[:_SHOWN])
+
+
+def _public(identifier: str) -> str:
+    """Leave out what in a URL may be secret."""
+    return _PRIVATE.sub("", identifier)
 
 
 def _response(decision: object, source: Source, op: SourceOp, platform: Platform | None) -> CheckPolicyResponse:
@@ -153,7 +145,7 @@ def _decided(decision: DecisionResponse) -> CheckPolicyResponse:
 
 def _question(more: More, source: Source, op: SourceOp, platform: Platform | None) -> ResolveSourceMetaRequest:
     if source.scheme == "local":
-        raise InputError(f"the source policy asks for more about {_shown(source.identifier)}, and there is no more")
+        raise InputError(f"the source policy asks for more about {_shown(source)}, and there is no more")
     checksum = None
     if more.http_algorithm is not None:
         checksum = ChecksumRequest(algo=_ALGORITHMS[more.http_algorithm], suffix=more.http_suffix)

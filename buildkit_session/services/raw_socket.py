@@ -14,7 +14,7 @@ from anyio import to_thread
 
 from buildkit_session.errors import InputError
 from buildkit_session.messages.moby.filesync.v1 import BytesMessage
-from buildkit_session.services.agent_socket import connected
+from buildkit_session.services.unix_socket import connected
 from buildkit_session.supervision import supervised
 
 if TYPE_CHECKING:

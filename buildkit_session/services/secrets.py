@@ -16,11 +16,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final, Protocol
 
-from buildkit_session.errors import InputError, RpcError, TransferError
+from buildkit_session.errors import CallbackError, InputError, RpcError, TransferError
 from buildkit_session.grpc.codec import MessageCodec
 from buildkit_session.grpc.router import Codecs, Route, of_request, unary
 from buildkit_session.grpc.status import Status
 from buildkit_session.messages.moby.buildkit.secrets.v1 import GetSecretRequest, GetSecretResponse
+from buildkit_session.wording import a_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -101,19 +102,25 @@ async def _read(name: str, source: SecretSource) -> bytes | None:
     """Read a secret.
 
     Raises:
-        InputError, TransferError: it cannot be had or is too large. The daemon is told no more than that; the rest is
-            for the caller.
+        InputError, CallbackError, TransferError: it cannot be had or is too large. The daemon is told no more than
+            that; the rest is for the caller.
     """
+    failed = ""
     try:
         data = await source.read()
     except InputError as error:
-        raise InputError(f"secret {name!r}: {error}") from error
+        # Not from it: behind it is what a function of the caller has raised, whose text may repeat the value.
+        raise InputError(f"secret {name!r}: {error}") from None
     except TransferError:
         raise
-    except Exception as error:  # a caller's source may raise anything
-        raise TransferError(f"cannot read the secret {name!r}: {type(error).__name__}") from error
+    except CallbackError as error:
+        failed = str(error)
+    except Exception as error:  # noqa: BLE001 - a caller's source may raise anything
+        failed = f"its source raised {type(error).__name__}"
+    if failed:  # here, without a cause: the text of that may hold the secret
+        raise CallbackError(f"secret {name!r}: {failed}")
     if data is not None and not isinstance(data, bytes):
-        raise TransferError(f"cannot send the secret {name!r}: its source returned {type(data).__name__}, not bytes")
+        raise InputError(f"secret {name!r}: its source must return bytes or None, not {a_type(data)}")
     if data is not None and len(data) > MAX_SECRET:
         raise TransferError(f"the secret {name!r} has {len(data)} bytes, more than the {MAX_SECRET} of a secret")
     return data

@@ -69,10 +69,11 @@ class TokenServer:
         issuer: what the server calls itself.
         certificate: PEM file with what its signatures are checked with.
         passwords: of the accounts, by name.
+        identities: the accounts of refresh tokens, which docker calls identity tokens; only ``oauth`` takes them.
         life: seconds that tokens live, to the second in the registry too.
         way: ``basic`` answers POST with 404, as servers do that know no OAuth, and calls the token by its older name.
         granted: the tokens, in order.
-        refused: the names with which a password was wrong, in order.
+        refused: the names with which a password was wrong, in order; of a wrong refresh token the empty one.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -81,6 +82,7 @@ class TokenServer:
         self.issuer = "test-tokens"
         self.certificate = folder / "tokens.pem"
         self.passwords: dict[str, str] = {}
+        self.identities: dict[str, str] = {}
         self.life = 300
         self.way: Way = "oauth"
         self.granted: list[TokenGrant] = []
@@ -102,9 +104,7 @@ class TokenServer:
         """
         if method == "POST" and self.way == "basic":
             return 404, {}
-        user, password = _posted(fields) if method == "POST" else _basic(authorization)
-        if user and self.passwords.get(user) != password:
-            self.refused.append(user)
+        if (user := self._user(method, fields, authorization)) is None:
             return 401, dict(_DENIED)
         # A form has all of them in one field.
         scopes = tuple(scope for field in fields.get("scope", ()) for scope in field.split())
@@ -112,6 +112,18 @@ class TokenServer:
         self.granted.append(TokenGrant(method, user, scopes, agent, now))
         token = self._token(user, [_access(user, scope) for scope in scopes], int(now))
         return 200, {"access_token" if self.way == "oauth" else "token": token, "expires_in": self.life}
+
+    def _user(self, method: str, fields: _Fields, authorization: str) -> str | None:
+        """Whose the request is, the empty name for nobody's; ``None`` if it does not prove that."""
+        if fields.get("grant_type") == ["refresh_token"]:
+            user = self.identities.get("".join(fields.get("refresh_token", ())), "")
+            proven = bool(user)
+        else:
+            user, password = _posted(fields) if method == "POST" else _basic(authorization)
+            proven = not user or self.passwords.get(user) == password
+        if not proven:
+            self.refused.append(user)
+        return user if proven else None
 
     def _token(self, user: str, access: list[dict[str, object]], now: int) -> str:
         chain = b64encode(ssl.PEM_cert_to_DER_cert(self.certificate.read_text())).decode()

@@ -241,7 +241,7 @@ async def test_a_source_with_a_login_that_nobody_has_decided_about(
 
     caplog.set_level(logging.DEBUG)
     async with attacked(context, attack) as client:
-        with pytest.raises(bk.CallbackError, match=r"about https://host/a: it raised ZeroDivisionError") as caught:
+        with pytest.raises(bk.CallbackError, match=r"about https://host/a.*ZeroDivisionError") as caught:
             await client.build(context, source_policy=decide)
     assert "hunter2" not in "".join(traceback.format_exception(caught.value)) + caplog.text
     assert "https://allowed/a" in caplog.text

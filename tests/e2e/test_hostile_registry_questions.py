@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import traceback
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -205,7 +206,7 @@ async def test_what_is_signed(tmp_path: Path) -> None:
         assert await daemon.key(OWN) != key
 
 
-async def test_a_thousand_calls_at_once(tmp_path: Path) -> None:
+async def test_hundreds_of_calls_at_once(tmp_path: Path) -> None:
     """They share the caller's answer, and are fetched few at once; the session answers in between."""
     running = most = calls = 0
 
@@ -228,7 +229,7 @@ async def test_a_thousand_calls_at_once(tmp_path: Path) -> None:
     async with await asyncio.start_server(handle, "127.0.0.1", 0) as server, asking(tmp_path, fetch) as daemon:
         realm = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with anyio.create_task_group() as tasks:
-            for _ in range(700):
+            for _ in range(200):
                 tasks.start_soon(daemon.token, realm)
             for _ in range(200):
                 tasks.start_soon(daemon.credentials, OWN)
@@ -240,7 +241,7 @@ async def test_a_thousand_calls_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["function", "source"])
 async def test_what_fails_to_find_credentials(tmp_path: Path, kind: str) -> None:
-    """The daemon learns of the kind of failure alone, and the caller of what it was."""
+    """The daemon learns of the kind of failure alone, and the caller of the type: a text may hold a password."""
     failure = RuntimeError("hunter2")
 
     class Source:
@@ -253,7 +254,7 @@ async def test_what_fails_to_find_credentials(tmp_path: Path, kind: str) -> None
     (context / "Dockerfile").write_text("FROM scratch\n")
 
     async def solve(_call: object) -> None:
-        with pytest.raises(RpcError, match=r"the client failed: (CallbackError|InputError)$"):
+        with pytest.raises(RpcError, match=r"the client failed: CallbackError$"):
             await Daemon(await buildkit.session()).credentials(OWN)
         raise RpcError(Status.UNKNOWN, "no credentials")
 
@@ -261,12 +262,10 @@ async def test_what_fails_to_find_credentials(tmp_path: Path, kind: str) -> None
         fake_buildkit({"Control/Solve": solve, "Control/Status": silent}) as buildkit,
         bk.connect(buildkit.address, credentials=source.find if kind == "function" else source) as client,
     ):
-        with pytest.raises((bk.CallbackError, bk.InputError), match=r"RuntimeError$") as caught:
+        with pytest.raises(bk.CallbackError, match=r"RuntimeError$") as caught:
             await client.build(context)
-    causes = [caught.value, *([caught.value.__cause__] if kind == "source" else [])]
-    assert [type(cause) for cause in causes] in ([bk.CallbackError], [bk.InputError, bk.BuildError])
-    assert causes[-1] is not None
-    assert causes[-1].__cause__ is failure
+    assert isinstance(caught.value.__cause__, bk.BuildError)
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
 
 
 async def test_a_function_that_hangs_ends_with_its_build(tmp_path: Path) -> None:

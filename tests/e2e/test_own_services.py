@@ -237,6 +237,7 @@ async def test_own_methods_are_advertised_and_served(folder: Path, way: str) -> 
         with pytest.raises(bk.BuildError, match="no more") as caught:
             await client.build(folder, services=[faulty], outputs=[bk.output.local(folder / "out")])
     assert isinstance(caught.value.__cause__, RuntimeError)
+    assert caught.value.__cause__.__notes__ == ["raised as the daemon called /example.v1.Faulty/Fail"]
     for method in (HELLO, b"/example.v1.Faulty/Fail", b"/grpc.health.v1.Health/Check"):
         assert b"X-Docker-Expose-Session-Grpc-Method: " + method + b"\r\n" in heads[0]
     assert [call.status for call in audit] == [bk.Status.OK, bk.Status.INTERNAL, bk.Status.UNIMPLEMENTED]

@@ -207,8 +207,8 @@ async def answers_by_a_boolean(_source: policy.Source) -> Any:
 @pytest.mark.parametrize(
     ("decide", "expected", "text"),
     [
-        (raises, bk.CallbackError, "not decided about local://[a-z]+: it raised SpecialError"),
-        (policy.verifier(hangs, timeout=0.1), bk.CallbackError, "not decided about .* within 0.1 seconds"),
+        (raises, bk.CallbackError, "asked about local://[a-z]+, raised SpecialError"),
+        (policy.verifier(hangs, timeout=0.1), bk.CallbackError, "asked about .*, did not answer within 0.1 s"),
         (answers_by_a_boolean, bk.InputError, "must return a decision such as policy.deny.., not a bool"),
         (lambda _source: policy.more(), bk.InputError, "there is no more"),
         (lambda source: policy.convert(f"{source.identifier}x"), bk.BuildError, "too many policy requests"),

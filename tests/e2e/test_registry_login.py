@@ -67,6 +67,7 @@ async def test_an_unknown_host(daemon: Daemon, context: Path, registry: Registry
     with pytest.raises(BuildError, match=r"(?i)401|unauthorized|authorization") as caught:
         await build_from(daemon, context, registry, StaticCredentials({}))
     assert caught.value.__cause__ is None
+    assert caught.value.advice.startswith(f"log in to {registry.host} by credentials=")
     assert set(registry.asked) == {None}
 
 

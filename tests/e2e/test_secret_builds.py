@@ -7,18 +7,22 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from fake_buildkit import fake_buildkit, silent
 from service_builds import build, shared
+from web import served
 
+import buildkit_session as bk
 from buildkit_session.engine.events import VertexLog
-from buildkit_session.errors import BuildError, TransferError
+from buildkit_session.errors import BuildError, CallbackError
 from buildkit_session.request import secret
 from buildkit_session.services.secrets import MAX_SECRET, Secrets
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from buildkit_session.services.secrets import SecretSource
-    from buildkit_session.testing import Daemon
+    from buildkit_session.testing import Buildkitd, Daemon
 
 pytestmark = pytest.mark.anyio
 
@@ -70,6 +74,28 @@ async def test_a_required_secret_may_not(daemon: Daemon, tmp_path: Path, busybox
     assert caught.value.advice == "offer it with secrets= (--secret id=a)"
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("id=none_such", "secret 'none_such': failed to stat none_such: .* environment variable none_such is not set"),
+        ("id=a,env=NONE_SUCH", "secret 'a': environment variable NONE_SUCH is not set"),
+        ("id=a,src=/none/such", "secret 'a': failed to stat /none/such: No such file"),
+    ],
+)
+async def test_what_is_missing_here_is_found_before_a_build_starts(
+    given: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names every place that was looked at, and the daemon is asked for nothing."""
+    for name in ("none_such", "NONE_SUCH"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    async with fake_buildkit({"Control/Solve": silent, "Control/Status": silent}) as buildkit:
+        async with bk.connect(buildkit.address) as client:
+            with pytest.raises(bk.InputError, match=message):
+                await client.build(tmp_path, secrets=[given])
+        assert set(buildkit.asked) <= {"Control/ListWorkers"}
+
+
 async def test_a_file_that_cannot_be_read_fails_even_an_optional_mount(
     daemon: Daemon, tmp_path: Path, busybox: Path
 ) -> None:
@@ -86,4 +112,32 @@ async def test_a_broken_source_fails_even_an_optional_mount(daemon: Daemon, tmp_
     with pytest.raises(BuildError) as caught:
         await run(daemon, tmp_path, busybox, "id=a echo hello", {"a": Broken()})
     assert "hunter2" not in str(caught.value)
-    assert isinstance(caught.value.__cause__, TransferError)
+    assert isinstance(caught.value.__cause__, CallbackError)
+
+
+@pytest.mark.parametrize("declared", [True, False])
+async def test_a_daemon_that_asks_on_its_own_gets_what_was_declared(
+    declared: bool, engine_named: Callable[[str], Daemon], buildkitd: Buildkitd, tmp_path: Path
+) -> None:
+    """BuildKit asks for a login at every web server; it goes there. Nothing else of the caller's does."""
+    asked: list[str] = []
+
+    async def note(call: bk.ServedCall, proceed: Callable[[], Awaitable[None]]) -> None:
+        if call.method.endswith("/GetSecret"):
+            asked.append(call.subject)
+        await proceed()
+
+    secrets = {"npm": bk.secret.value("hunter2"), "HTTP_AUTH_TOKEN": bk.secret.value("hunter2")}
+    if declared:
+        secrets["HTTP_AUTH_TOKEN_127.0.0.1"] = bk.secret.value("for-the-server")
+    for number, address in enumerate((engine_named("docker-newest").address, buildkitd.address)):
+        seen: list[str] = []
+        name = f"file-{number}-{declared}"  # another one each time: a daemon may know the other
+        with served({f"/{name}": b"content"}, seen) as url:
+            (tmp_path / "Dockerfile").write_text(f"FROM scratch\nADD {url}/{name} /\n")
+            async with bk.connect(address) as client:
+                await client.build(tmp_path, secrets=secrets, interceptors=[note], outputs=[tmp_path / f"out-{number}"])
+        assert (tmp_path / f"out-{number}" / name).read_bytes() == b"content"
+        assert set(seen) == ({"Bearer for-the-server"} if declared else {""})
+        assert "HTTP_AUTH_TOKEN_127.0.0.1" in asked
+        asked.clear()

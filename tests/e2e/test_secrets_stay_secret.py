@@ -151,7 +151,7 @@ async def test_of_a_function_that_repeats_it_when_it_fails(
 
     caplog.set_level(logging.DEBUG)
     seen = Seen()
-    with pytest.raises(bk.InputError, match="secret 'value': the function failed with RuntimeError") as caught:
+    with pytest.raises(bk.CallbackError, match="secret 'value': the function raised RuntimeError at ") as caught:
         await run(daemon, context, seen, {**secrets, "value": bk.secret.call(fail)}, build_args={"CODE": "0"})
     assert isinstance(caught.value.__cause__, bk.BuildError)
     seen.note_error(caught.value)

@@ -119,6 +119,7 @@ def broken() -> Any:
     ("choose", "expected", "text"),
     [
         (broken, bk.CallbackError, "find raised SpecialError"),
+        (lambda: None, bk.InputError, "find has returned None; return outputs, or an empty list"),
         (lambda: 3, bk.InputError, "outputs must be a list"),
         (lambda: ["type=local"], bk.InputError, "dest"),
         (lambda: [bk.output.tar(), bk.output.tar()], bk.InputError, "stdout"),

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from base64 import b64decode
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,8 +114,9 @@ async def test_many_connections_at_once(daemon: Daemon, agent: Path, context: Pa
 
 
 async def test_an_id_that_is_not_forwarded(daemon: Daemon, agent: Path, context: Path) -> None:
-    with pytest.raises(BuildError, match="no ssh agent is forwarded as 'other'"):
+    with pytest.raises(BuildError, match="no ssh agent is forwarded as 'other'") as caught:
         await run(daemon, context, Ssh({"": AgentSocket(agent)}), "true", "id=other,required=true")
+    assert caught.value.advice == "offer it with ssh= (--ssh other)"
     assert "none" in await run(daemon, context, Ssh({"": AgentSocket(agent)}), "ssh-add -l || echo none", "id=other")
 
 
@@ -218,7 +220,9 @@ async def test_a_wrong_passphrase_starts_no_build(daemon: Daemon, context: Path,
         {"passphrase": "words of yours"},
         {"passphrase": "words of mine", "only": "another key"},
     )
-    for options, message in zip(wrong, ("does not open it", "names 'another key'"), strict=True):
+    for options, message in zip(
+        wrong, ("does not open it", "names 'another key', and the comments of the keys are '"), strict=True
+    ):
         given: dict[str, Any] = {"ssh": {"": bk.ssh.keys(tmp_path / "key", **options)}}
         events: list[bk.ProgressEvent] = []
         async with bk.connect(daemon.address) as client:
@@ -275,3 +279,33 @@ async def run_on_the_host(daemon: Daemon, context: Path, out: Path, ssh: dict[st
             context, network="host", allow=["network.host"], no_cache=True, ssh=ssh, outputs=[bk.output.local(out)]
         )
     return (out / "said").read_text().splitlines()
+
+
+def test_several_ids_by_command_line(
+    daemon: Daemon, reference: ReferenceClient, agent: Path, context: Path, tmp_path: Path
+) -> None:
+    """In one step, each with its own keys; buildx shows a step the same."""
+    for name in ("first", "second"):
+        make_key(tmp_path / name)
+    first, second = (" ".join((tmp_path / f"{name}.pub").read_text().split()[:2]) for name in ("first", "second"))
+    ids = ("default", "named", "file", "files")
+    mounts = " ".join(f"--mount=type=ssh,id={name},target=/agents/{name},required=true" for name in ids)
+    script = f"for i in {' '.join(ids)}; do SSH_AUTH_SOCK=/agents/$i ssh-add -L >/said-$i; done"
+    step = f'RUN {mounts} ["/bin/busybox", "sh", "-c", "PATH=$PATH:/bin:/usr/bin; {script}"]'
+    copies = "".join(f"COPY --from=steps /said-{name} /\n" for name in ids)
+    (context / "Dockerfile").write_text(f"FROM scratch AS steps\nCOPY root /\n{step}\nFROM scratch\n{copies}")
+    given = (f"named={agent}", f"file={tmp_path}/first", f"files={tmp_path}/first,{tmp_path}/second", "default")
+    words = ["--no-cache", "--network=none", *(f"--ssh={value}" for value in given)]
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    environment = {"SSH_AUTH_SOCK": str(agent)}
+    reference.run(daemon.address, "buildx", "build", *words, f"--output={theirs}", context, environment=environment)
+    command = [sys.executable, "-m", "buildkit_session", "-H", daemon.address, "build"]
+    subprocess.run([*command, *words, f"--output={ours}", context], env=about(agent), check=True, capture_output=True)
+    of_agent = " ".join(keys(agent).split()[:2])
+    for out in (theirs, ours):
+        # The comment of a key is the file's name here, and nothing with buildx.
+        said = {
+            name: [" ".join(line.split()[:2]) for line in (out / f"said-{name}").read_text().splitlines()]
+            for name in ids
+        }
+        assert said == {"default": [of_agent], "named": [of_agent], "file": [first], "files": [first, second]}

@@ -12,11 +12,16 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def served(files: Mapping[str, bytes]) -> Iterator[str]:
-    """Serve ``files`` by path, and give the URL that the paths follow; a file that is missing is 404."""
+def served(files: Mapping[str, bytes], authorizations: list[str] | None = None) -> Iterator[str]:
+    """Serve ``files`` by path, and give the URL that the paths follow; a file that is missing is 404.
+
+    ``authorizations`` gets that header field of each request, empty where there is none.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if authorizations is not None:
+                authorizations.append(self.headers.get("Authorization", ""))
             body = files.get(self.path)
             self.send_response(404 if body is None else 200)
             self.send_header("Content-Length", str(len(body or b"")))

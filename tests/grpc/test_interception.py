@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import anyio
 import pytest
 from scripted_peer import PATIENCE, Peer, grpc_message, request, serving
 
-from buildkit_session.errors import LocalProtocolError, RpcError, TransferError
+from buildkit_session.errors import CallbackError, LocalProtocolError, RpcError, TransferError
 from buildkit_session.grpc import interception
 from buildkit_session.grpc.codec import BYTES
 from buildkit_session.grpc.router import Codecs, Route, Router, of_metadata, of_request
@@ -235,8 +236,18 @@ async def broken(_call: ServedCall, _proceed: Proceed) -> None:
     raise KeyError("hunter2")
 
 
+async def cancels_itself(_call: ServedCall, _proceed: Proceed) -> None:
+    raise asyncio.CancelledError
+
+
 @pytest.mark.parametrize(
-    ("interceptor", "error"), [(twice, LocalProtocolError), (not_at_all, LocalProtocolError), (broken, KeyError)]
+    ("interceptor", "error"),
+    [
+        (twice, LocalProtocolError),
+        (not_at_all, LocalProtocolError),
+        (broken, KeyError),
+        (cancels_itself, CallbackError),
+    ],
 )
 async def test_mistakes(interceptor: Interceptor, error: type[Exception]) -> None:
     """The call fails with INTERNAL and the type alone; the rest goes on."""
@@ -277,6 +288,19 @@ async def test_a_time_limit(raises: bool) -> None:
     assert watch.ends[0] == (Status.DEADLINE_EXCEEDED if raises else Status.CANCELLED)
 
 
+async def test_a_time_limit_of_asyncio() -> None:
+    async def limited(_call: ServedCall, proceed: Proceed) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await proceed()
+
+    async with watched(never, limited) as (peer, watch):
+        answer = await peer.call(PATH)
+        await assert_healthy(peer)
+    assert answer.status == b"1"
+    assert watch.ends[0] == Status.CANCELLED
+
+
 # -- how calls end --------------------------------------------------------------------------------------------------
 
 
@@ -315,10 +339,11 @@ async def test_work_afterwards_may_take_longer_than_the_deadline() -> None:
 
     async def slow(_call: ServedCall, proceed: Proceed) -> None:
         await proceed()
-        await anyio.sleep(0.3)
+        await anyio.sleep_until(began + 1.1)
 
     async with watched(echo, slow) as (peer, watch):
-        answer = await peer.call(PATH, b"x", extra=[(b"grpc-timeout", b"150m")])
+        began = anyio.current_time()
+        answer = await peer.call(PATH, b"x", extra=[(b"grpc-timeout", b"1S")])
     assert (answer.status, answer.bodies) == (b"0", [b"x!"])
     assert watch.ends == [Status.OK]
 

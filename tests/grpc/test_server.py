@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64encode
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -420,6 +421,28 @@ async def test_exceptions_reveal_nothing() -> None:
     assert answer.status == b"13"
     assert answer.message == b"the client failed: FileNotFoundError"
     assert isinstance(errors[0], FileNotFoundError)
+
+
+async def does_it(_call: IncomingCall[bytes, bytes]) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await anyio.sleep_forever()
+
+
+async def raises_it(_call: IncomingCall[bytes, bytes]) -> None:
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize(("handler", "status"), [(raises_it, b"13"), (does_it, None)])
+async def test_a_handler_that_cancels_itself(
+    handler: Callable[[IncomingCall[bytes, bytes]], Awaitable[None]], status: bytes | None
+) -> None:
+    """It ends its own call alone: the group of all calls would take that for its own end."""
+    async with serving(raw(handler)) as peer:
+        answer = await peer.call(PATH)
+        await assert_healthy(peer)
+    assert answer.status == status
 
 
 async def test_first_cause_of_a_group() -> None:

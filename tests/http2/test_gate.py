@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from buildkit_session.errors import RemoteProtocolError
 from buildkit_session.http2.events import GoAwayReceived
+from buildkit_session.http2.frames import Run
 from buildkit_session.http2.gate import PREFACE, FrameGate, known_settings, parse_goaway
 
 
@@ -32,7 +33,12 @@ def fed(cutter: FrameGate, data: bytes) -> list[bytes]:
     """Feed a buffer that is used for something else right afterwards."""
     lent = bytearray(data)
     frames = []
-    for kind, flags, stream_id, wire in cutter.feed(memoryview(lent)):
+    for out in cutter.feed(memoryview(lent)):
+        if isinstance(out, Run):
+            assert out.pieces
+            frames += [frame(0, bytes(piece), out.stream_id) for piece in out.pieces]
+            continue
+        kind, flags, stream_id, wire = out
         assert (kind, flags, stream_id) == (wire[3], wire[4], int.from_bytes(wire[5:9], "big") & 0x7FFFFFFF)
         frames.append(bytes(wire))
     lent[:] = b"\xff" * len(lent)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from buildkit_session.errors import InputError
@@ -49,6 +51,7 @@ def test_limits_of_a_directory_are_ours(fields: str, limits: Limits) -> None:
         ("type=registry,ref=a,max-size=1GB", "max-size of a cache entry is for type=local"),
         ("type=local,dest=c,max-size=much", "for max-size: expected a size such as 10GB"),
         ("type=local,dest=c,max-size=0", "is not a positive number"),
+        ("type=local,dest=c,maxsize=1GB", "maxsize is no field of a cache entry; did you mean max-size?"),
         ("type=local,dest=c,max-entries=x", "for max-entries: expected a number"),
     ],
 )
@@ -60,6 +63,10 @@ def test_limits_that_cannot_be(text: str, message: str) -> None:
 def test_objects_are_as_good_as_texts() -> None:
     assert parse_cache_to({"type": "local", "dest": "c"}) == [CacheEntry("local", {"dest": "c"})]
     assert parse_cache_to(CacheEntry("inline")) == [CacheEntry("inline")]
+    (entry,) = parse_cache_to({"type": "local", "dest": Path("c"), "max-size": 1000, "ignore-error": True})
+    assert entry == CacheEntry("local", {"dest": "c", "ignore-error": "true"}, Limits(1000))
+    with pytest.raises(InputError, match="the value of 'mode' of a cache entry must be a text, not a NoneType"):
+        parse_cache_to({"type": "local", "dest": "c", "mode": None})  # type: ignore[dict-item]  # what is tested
 
 
 @pytest.mark.parametrize(

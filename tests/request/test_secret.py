@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 import anyio
 import pytest
 
-from buildkit_session.errors import InputError
+from buildkit_session.errors import CallbackError, InputError
 from buildkit_session.request import secret
 from buildkit_session.request.secret import MAX_SIZE, Secret
 
@@ -175,10 +175,16 @@ def test_a_function_that_fails_is_named_without_its_text() -> None:
     def fail() -> bytes:
         raise RuntimeError(HIDDEN)
 
-    with pytest.raises(InputError, match="failed with RuntimeError") as caught:
+    line = fail.__code__.co_firstlineno + 1
+    with pytest.raises(CallbackError, match=rf"raised RuntimeError at test_secret\.py:{line}$") as caught:
         anyio.run(secret.call(fail).read)
     assert HIDDEN not in str(caught.value)
-    assert isinstance(caught.value.__cause__, RuntimeError)
+    assert caught.value.__cause__ is caught.value.__context__ is None
+
+
+def test_a_function_that_does_not_take_what_it_is_called_with() -> None:
+    with pytest.raises(CallbackError, match=r"raised TypeError as it was called$"):
+        anyio.run(secret.call(lambda missing: missing).read)  # type: ignore[arg-type, misc]  # what is tested
 
 
 def test_a_function_that_returns_nonsense_is_told_so() -> None:
@@ -240,8 +246,10 @@ def test_functions_that_are_stuck_leave_threads_for_others() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: secret.env(""), "not the name of an environment variable"),
-        (lambda: secret.env("A=B"), "not the name of an environment variable"),
+        (lambda: secret.env(""), "takes the name of an environment variable; for a value take"),
+        (lambda: secret.env("A=B"), r"variable; for a value take secret\.value\(\)$"),
+        (lambda: secret.env(cast("str", None)), "takes the name of an environment variable"),
+        (lambda: secret.file(cast("str", None)), "a secret file must be a path, not a NoneType"),
         (lambda: secret.file(""), "must not be empty"),
         (lambda: secret.value(cast("bytes", 3)), "must be bytes or a text, not an int"),
         (lambda: secret.call(cast("Callable[[], bytes]", "x")), "takes a function, not a str"),

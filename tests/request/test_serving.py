@@ -44,6 +44,8 @@ def test_services_of_any_making() -> None:
     given: list[Any] = [service(), Foreign(route("/example.v1.B/Call"))]
     assert BuildRequest.of(services=given).services == tuple(given)
     assert BuildRequest.of(interceptors=[handler]).interceptors == (handler,)
+    assert BuildRequest.of(services=given[0], interceptors=handler).services == (given[0],)
+    assert BuildRequest.of(interceptors=handler).interceptors == (handler,)
     assert BuildRequest.of(services=(), interceptors=[]) == BuildRequest.of()
 
 
@@ -51,7 +53,6 @@ def test_services_of_any_making() -> None:
     ("services", "message"),
     [
         (5, "services must be a list, not an int"),
-        (service(), "services must be a list, not a Service"),
         ("a", "services must be a list, not a str"),
         ([5], r"services must be Service objects, or others with a method routes\(\), not an int"),
         ([bk.Service], "services must be Service objects, .*, not the class Service"),
@@ -70,7 +71,8 @@ def test_services_that_cannot_be(services: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("interceptors", "message"),
     [
-        (handler, "interceptors must be a list, not a function"),
+        (5, "interceptors must be a list, not an int"),
+        (lambda _call, _proceed: None, "an interceptor must be a coroutine function, written with 'async def'"),
         ([5], "an interceptor must be a coroutine function, not an int"),
         ([lambda _call, _proceed: None], "an interceptor must be a coroutine function, written with 'async def'"),
     ],

@@ -34,7 +34,7 @@ def test_all_forms() -> None:
 @pytest.mark.parametrize(
     ("given", "text"),
     [
-        (3, "must be an asynchronous function that returns outputs, or an object .*, not an int"),
+        (3, "must be a function that returns outputs, or an object .*, not an int"),
         (type("Odd", (), {"find": 3})(), "find must be a function"),
         (type("Odd", (), {"find": print, "finalize": 3})(), "finalize must be a function"),
     ],

@@ -42,7 +42,9 @@ def test_what_holds_no_rules(data: bytes, tmp_path: Path) -> None:
 def test_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"failed to load the source policy: open .*: No such file"):
         read_source_policy(tmp_path / "missing")
-    with pytest.raises(InputError, match=r"must be a mapping such as .*, or a path, not an int"):
+    with pytest.raises(
+        InputError, match=r"must be a mapping such as .*, a path, or a function that decides, not an int"
+    ):
         read_source_policy(3)
 
 

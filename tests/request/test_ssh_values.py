@@ -7,7 +7,7 @@ import subprocess
 from base64 import b64encode
 from pathlib import Path
 from shutil import which
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -91,7 +91,7 @@ def test_an_agent_is_a_socket() -> None:
     ("content", "message"),
     [
         (b"nonsense", "no private key in PEM or OpenSSH format"),
-        (b"ssh-ed25519 AAAA me\n", "no private key"),
+        (b"ssh-ed25519 AAAA me\n", r"no private key .*; it is the public half, give the file without \.pub$"),
         (ENCRYPTED, "passphrase protected"),
         (PKCS8, "passphrase protected"),
     ],
@@ -101,6 +101,20 @@ def test_keys_that_cannot_be_used(place: Path, content: bytes, message: str) -> 
     (place / "key").write_bytes(content)
     with pytest.raises(InputError, match=message):
         ssh.keys("key").check()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ssh.agent(cast("str", 5)), "the socket of an ssh agent must be a path, not an int"),
+        (lambda: ssh.keys(cast("str", 5)), "an ssh key must be a path, not an int"),
+        (lambda: ssh.keys(cast("str", ["a", "b"])), r"write ssh\.keys\(\*paths\) for a list"),
+        (lambda: ssh.raw(cast("str", None)), r"what ssh\.raw\(\) forwards must be a path, not a NoneType"),
+    ],
+)
+def test_what_is_no_path(make: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make()
 
 
 @pytest.mark.usefixtures("place")

@@ -10,7 +10,7 @@ import anyio
 import pytest
 from calls import ScriptedCall, serve
 
-from buildkit_session.errors import InputError, RpcError
+from buildkit_session.errors import CallbackError, RpcError
 from buildkit_session.grpc.status import Status
 from buildkit_session.messages.moby.filesync.v1 import (
     CredentialsRequest,
@@ -98,7 +98,7 @@ async def test_a_broken_source_is_named_by_its_type_alone() -> None:
         async def find(self, host: str, /) -> Credentials | None:
             raise RuntimeError(f"hunter2 of {host}")
 
-    with pytest.raises(InputError, match=r"for reg\.example: RuntimeError$"):
+    with pytest.raises(CallbackError, match=r"for reg\.example, raised RuntimeError$"):
         await ask(Auth(Broken()), "reg.example")
 
 
@@ -216,7 +216,7 @@ async def test_a_call_ends_before_the_daemon_loses_patience(monkeypatch: pytest.
         "GetTokenAuthority": GetTokenAuthorityRequest("a", SALT),
         "VerifyTokenAuthority": VerifyTokenAuthorityRequest("a", PAYLOAD, SALT),
     }
-    with pytest.raises(InputError, match=r"was not there within 0\.1 s"):
+    with pytest.raises(RpcError, match=r"was not there within 0\.1 s"):
         await serve(Auth(Silent(), tokens=Tokens.of_one_client(Web())), method, ScriptedCall([requests[method]]))
 
 

@@ -22,6 +22,7 @@ from buildkit_session.services.called_credentials import MARGIN, CalledCredentia
 from buildkit_session.services.credentials import Credentials
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import tzinfo
 
     from buildkit_session.services.called_credentials import Found
@@ -51,6 +52,12 @@ class Function:
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with anyio.fail_after(60):
+        while not condition():
+            await anyio.lowlevel.checkpoint()
 
 
 @pytest.fixture
@@ -117,7 +124,7 @@ async def test_a_failure_is_shared_too() -> None:
     errors: list[CallbackError] = []
 
     async def ask() -> None:
-        with pytest.raises(CallbackError, match=r"of a raised RuntimeError$") as caught:
+        with pytest.raises(CallbackError, match=r"of a raised RuntimeError at \w+\.py:\d+$") as caught:
             await source.find("a")
         errors.append(caught.value)
 
@@ -128,7 +135,7 @@ async def test_a_failure_is_shared_too() -> None:
         function.go_on.set()
     assert len(function.asked) == 1
     assert len(set(map(id, errors))) == 3
-    assert {error.__cause__ for error in errors} == {function.answer}
+    assert {error.__cause__ or error.__context__ for error in errors} == {None}
     function.answer = ALICE
     assert await source.find("a") == ALICE
 
@@ -149,11 +156,9 @@ async def test_a_call_is_cancelled_with_who_asked() -> None:
         first, second = await tasks.start(ask), await tasks.start(ask)
         await anyio.wait_all_tasks_blocked()
         first.cancel()
-        await anyio.wait_all_tasks_blocked()
-        assert (len(function.asked), function.running) == (2, 1)
+        await until(lambda: (len(function.asked), function.running) == (2, 1))
         second.cancel()
-        await anyio.wait_all_tasks_blocked()
-        assert function.running == 0
+        await until(lambda: function.running == 0)
         await tasks.start(ask)
         function.go_on.set()
     assert found == [ALICE]
@@ -162,7 +167,7 @@ async def test_a_call_is_cancelled_with_who_asked() -> None:
 async def test_a_stuck_function_is_left() -> None:
     function = Function()
     function.go_on = anyio.Event()
-    with pytest.raises(CallbackError, match=r"the credentials for a were not found within 0\.1 s"):
+    with pytest.raises(CallbackError, match=r"asked for a, did not answer within 0\.1 s"):
         await Auth(CalledCredentials(function), patience=0.1).find("a")
     assert function.running == 0
 

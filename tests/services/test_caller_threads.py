@@ -15,13 +15,13 @@ from buildkit_session.errors import RpcError
 from buildkit_session.messages.moby.buildkit.secrets.v1 import GetSecretRequest
 from buildkit_session.messages.moby.filesync.v1 import BytesMessage, CredentialsRequest
 from buildkit_session.request import secret
-from buildkit_session.services import agent_guard, called_credentials
 from buildkit_session.services.agent_guard import AgentGuard
 from buildkit_session.services.agent_messages import SIGN, Identity
 from buildkit_session.services.agent_protocol import framed
 from buildkit_session.services.auth import Auth
-from buildkit_session.services.callbacks import CallerThreads
+from buildkit_session.services.callbacks import MAX_THREADS
 from buildkit_session.services.called_credentials import CalledCredentials
+from buildkit_session.services.caller_threads import CallerThreads
 from buildkit_session.services.key_ring import KeyRing
 from buildkit_session.services.secrets import Secrets
 from buildkit_session.services.ssh import Ssh
@@ -53,20 +53,18 @@ def signing(_number: int) -> Any:
     return BytesMessage(framed(SIGN + string(BLOB) + string(b"data") + bytes(4)))
 
 
-KINDS: Mapping[str, tuple[Callable[[Callable[..., Any]], Service], str, Callable[[int], Any], int]] = {
+KINDS: Mapping[str, tuple[Callable[[Callable[..., Any]], Service], str, Callable[[int], Any]]] = {
     "secret": (
         lambda function: Secrets({"a": secret.call(function)}),
         "GetSecret",
         lambda _number: GetSecretRequest(id="a"),
-        secret.MAX_CALLS,
     ),
     "credentials": (
         lambda function: Auth(CalledCredentials(function)),
         "Credentials",
         lambda number: CredentialsRequest(host=f"h{number}.example"),
-        called_credentials.THREADS,
     ),
-    "signature": (confirming, "ForwardAgent", signing, agent_guard.THREADS),
+    "signature": (confirming, "ForwardAgent", signing),
 }
 
 
@@ -81,7 +79,7 @@ def end() -> Iterator[threading.Event]:
 @pytest.mark.parametrize("kind", KINDS)
 async def test_calls_that_are_given_up_leave_few_threads(kind: str, end: threading.Event) -> None:
     """Each function goes on by itself; files are still read and, when they end, others are called."""
-    make, method, request, most = KINDS[kind]
+    make, method, request = KINDS[kind]
     begun = 0
 
     def hang(*_arguments: object) -> None:
@@ -98,18 +96,18 @@ async def test_calls_that_are_given_up_leave_few_threads(kind: str, end: threadi
     for number in range(MANY):
         async with anyio.create_task_group() as calls:
             calls.start_soon(call, number)
-            with anyio.move_on_after(1 if number < most else 0.001):
+            with anyio.move_on_after(1 if number < MAX_THREADS else 0.001):
                 while begun <= number:  # noqa: ASYNC110 - in a thread
                     await anyio.sleep(0.001)
             calls.cancel_scope.cancel()
-    assert begun == most
+    assert begun == MAX_THREADS
     with anyio.fail_after(10):
         assert await to_thread.run_sync(lambda: "read") == "read"
     end.set()
     async with anyio.create_task_group() as calls:
         calls.start_soon(call, MANY)
         with anyio.fail_after(10):
-            while begun == most:  # noqa: ASYNC110 - as above
+            while begun == MAX_THREADS:  # noqa: ASYNC110 - as above
                 await anyio.sleep(0.001)
         calls.cancel_scope.cancel()
 

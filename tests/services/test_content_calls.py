@@ -229,18 +229,21 @@ async def test_a_blob_of_the_wrong_size_is_replaced(tmp_path: Path) -> None:
 async def test_stale_remainders_are_cleared_away(tmp_path: Path) -> None:
     """Those that are written to, and those of today, stay."""
     layout = OciLayout(tmp_path / "out", writable=True)
-    for ref in ("old", "new", "held"):
+    for ref in ("old", "damaged", "new", "held"):
         ingest = layout.ingest(ref)
         ingest.write(b"x")
         ingest.close()
     day = time.time() - 2 * 24 * 3600
-    for ref in ("old", "held"):
+    for ref in ("old", "damaged", "held"):
         folder = tmp_path / "out/ingest" / hashlib.sha256(ref.encode()).hexdigest()
+        if ref == "damaged":
+            (folder / "ref").write_bytes(b"\xff")
         os.utime(folder / "data", (day, day))
         os.utime(folder, (day, day))
     held = layout.ingest("held")
     remove_stale(layout)
     assert {one.ref for one in list_all(layout)} == {"new", "held"}
+    assert len(os.listdir(tmp_path / "out/ingest")) == 2
     held.close()
     layout.abandon()  # as after a build that has succeeded
     assert list_all(layout) == []

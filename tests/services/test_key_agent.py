@@ -18,6 +18,7 @@ from buildkit_session.errors import InputError
 from buildkit_session.request import ssh
 from buildkit_session.services.agent_socket import AgentSocket
 from buildkit_session.services.key_agent import key_agent
+from buildkit_session.services.key_file import read_key
 from buildkit_session.services.opened_keys import identities_of, opened_keys
 
 if TYPE_CHECKING:
@@ -62,6 +63,13 @@ async def test_several_keys(tmp_path: Path) -> None:
     make_key(tmp_path / "b", "ed25519")
     found = await listed([tmp_path / "a", (tmp_path / "b").read_bytes()])
     assert found.startswith("0c00000002")
+
+
+def test_what_is_no_file_is_closed_again(tmp_path: Path) -> None:
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(InputError, match="is not a regular file"):
+        read_key(tmp_path)
+    assert os.listdir("/proc/self/fd") == before
 
 
 @pytest.mark.parametrize("kind", ["missing", "passphrase", "public", "directory", "pipe", "huge"])

@@ -14,7 +14,7 @@ import pytest
 from agents import make_key, offered
 from calls import ScriptedCall, serve
 
-from buildkit_session.errors import InputError
+from buildkit_session.errors import CallbackError, InputError
 from buildkit_session.messages.moby.filesync.v1 import BytesMessage
 from buildkit_session.services.agent_messages import FAILURE, LIST, Identity, read_identities
 from buildkit_session.services.agent_protocol import framed
@@ -98,7 +98,8 @@ async def test_a_passphrase_that_is_not_the_one(tmp_path: Path, form: str, given
         raise ValueError("words of mine")
 
     passphrase: Any = failing if given == "failing" else given
-    with pytest.raises(InputError, match=f"ssh key {tmp_path}/key") as caught:
+    expected = CallbackError if given == "failing" else InputError
+    with pytest.raises(expected, match=f"ssh key {tmp_path}/key") as caught:
         async with opened_keys([tmp_path / "key"], passphrase):
             pass
     assert "words" not in str(caught.value)

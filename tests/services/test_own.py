@@ -138,7 +138,7 @@ async def fails(_request: bytes) -> bytes:
 
 @pytest.mark.parametrize(
     ("handler", "error"),
-    [(returns_none, "LocalProtocolError"), (returns_text, "TypeError"), (fails, "RuntimeError")],
+    [(returns_none, "LocalProtocolError"), (returns_text, "LocalProtocolError"), (fails, "RuntimeError")],
 )
 async def test_a_handler_with_a_fault(handler: Callable[[bytes], Awaitable[Any]], error: str) -> None:
     """The daemon learns the type alone; who owns the session gets the exception."""
@@ -149,6 +149,30 @@ async def test_a_handler_with_a_fault(handler: Callable[[bytes], Awaitable[Any]]
         answer = await peer.call(b"/example.v1.Faulty/Call", b"")
     assert (answer.status, answer.message, answer.bodies) == (b"13", f"the client failed: {error}".encode(), [])
     assert [type(one).__name__ for one in errors] == [error]
+
+
+@pytest.mark.parametrize(("response", "sent"), [(bytes, "text"), (HealthCheckResponse, 5), (HealthCheckResponse, b"")])
+async def test_a_handler_that_sends_what_is_no_message(response: Any, sent: object) -> None:
+    """Five of something is not five zero bytes."""
+    service = bk.Service("example.v1.Faulty")
+
+    @service.unary("Call", response=response)
+    async def call(_request: bytes) -> object:
+        return sent
+
+    errors: list[Exception] = []
+    async with serving(routed(service), on_error=lambda _path, error: errors.append(error)) as peer:
+        assert (await peer.call(b"/example.v1.Faulty/Call", b"")).bodies == []
+    assert re.match(rf"the handler of Call must send {response.__name__}, not an? \w+; say", str(errors[0]))
+
+
+def test_a_decorator_without_its_method() -> None:
+    service = bk.Service("example.v1.A")
+    with pytest.raises(bk.InputError, match=r"take the name of a method: @service\.unary\('Hello'\)"):
+
+        @service.unary  # type: ignore[arg-type]  # what is tested
+        async def hello(request: bytes) -> bytes:
+            return request
 
 
 async def test_a_handler_that_waits_delays_no_other_and_is_cancelled() -> None:

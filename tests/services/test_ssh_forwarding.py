@@ -198,6 +198,21 @@ async def test_only_chosen_keys_are_there(tmp_path: Path) -> None:
     assert [request for request in asked if request != LIST] == [signing(first), signing(third)]
 
 
+async def test_a_chosen_key_that_the_agent_has_not_is_named_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A step would see no keys and nothing would say why."""
+    async with agent(tmp_path):
+        keys = ChosenKeys(comments=frozenset([b"nobody"]))
+        guard = AgentGuard(AgentSocket(tmp_path / "agent"), "default", chosen=keys, confirm=None)
+        call = forwarding(framed(LIST) + framed(LIST))
+        await serve(Ssh({"": guard}), "ForwardAgent", call)
+    assert said(call) == framed(identities_answer([])) * 2
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "only= of ssh 'default' names 'nobody', and the agent has no such key: see ssh-add -l"
+    ]
+
+
 @pytest.mark.parametrize("verdict", [True, False, None, 1, "yes", RuntimeError("words"), "cancelled"])
 async def test_who_is_asked_may_refuse(tmp_path: Path, verdict: object, caplog: pytest.LogCaptureFixture) -> None:
     """By anything but True."""
@@ -220,6 +235,8 @@ async def test_who_is_asked_may_refuse(tmp_path: Path, verdict: object, caplog: 
     assert (request.id, request.comment, request.key_type) == ("default", "key 0", "ssh-ed25519")
     assert (request.fingerprint, request.kind) == (fingerprint(IDENTITIES[0].blob), "data")
     assert "words" not in caplog.text
+    failed = isinstance(verdict, Exception)  # its line is told, so that it can be found
+    assert ("raised RuntimeError at test_ssh_forwarding.py:" in caplog.text) == failed
 
 
 async def test_who_thinks_holds_nobody_else_up(tmp_path: Path) -> None:
@@ -287,10 +304,11 @@ async def test_a_raw_server_that_has_said_its_last_ends_the_call(tmp_path: Path)
 
     async with listening(tmp_path / "raw", converse):
         service = Ssh({"": RawSocket(tmp_path / "raw")})
-        for batches in ((), (b"x" * 1_000_000,)):
-            call = forwarding(*batches, stalled=True)
+        silent, talkative = forwarding(stalled=True), forwarding(b"x" * 1_000_000, stalled=True)
+        for call in (silent, talkative):
             await serve(service, "ForwardAgent", call)
-            assert b"bye".startswith(said(call))
+    assert said(silent) == b"bye"
+    assert b"bye".startswith(said(talkative))  # the kernel drops it where the server leaves something unread
 
 
 async def test_a_step_that_goes_ends_a_raw_connection(tmp_path: Path) -> None:

@@ -373,6 +373,17 @@ _STEPS = [
         makes="out",
     ),
     _case(
+        "secrets in every form",
+        "--secret id=by-file,src=token.txt --secret type=file,id=by-type,source=token.txt --secret id=by-env,env=TOKEN "
+        "--secret type=env,id=by-env-type,env=TOKEN --secret type=env,id=by-env-src,src=TOKEN --secret id=token.txt "
+        "--secret id=VARIABLE --secret 'id=quoted,\"src=token,2.txt\"' --secret id=empty,src=empty.txt "
+        f"--secret id=last,src=empty.txt --secret id=last,env=TOKEN {_NO_NET} -o out context",
+        ALL,
+        "secrets",
+        environment={"TOKEN": "t \u00fc=,", "VARIABLE": "v"},
+        makes="out",
+    ),
+    _case(
         "ssh agent by variable",
         f"--ssh default {_NO_NET} -o out context",
         ("20.10", "classic", "buildkitd"),

@@ -50,6 +50,20 @@ def _running(script: str, *, options: str = "", before: str = "") -> Files:
     return {"Dockerfile": f"{_TOOLS}FROM tools AS made\n{before}{step}{last}", "busybox": BUSYBOX}
 
 
+_SECRETS = (
+    "by-file",
+    "by-type",
+    "by-env",
+    "by-env-type",
+    "by-env-src",
+    "token.txt",
+    "VARIABLE",
+    "quoted",
+    "empty",
+    "last",
+)
+
+
 CONTEXTS: dict[str, Files] = {
     "files": _FILES,
     "lower": {"dockerfile": "FROM scratch\nCOPY a.txt /lower.txt\n", "a.txt": "a\n"},
@@ -80,6 +94,10 @@ CONTEXTS: dict[str, Files] = {
     "ssh": _running("test -S $SSH_AUTH_SOCK && echo agent >/made/ssh", options="--mount=type=ssh,required=true "),
     "ssh-id": _running(
         "test -S $SSH_AUTH_SOCK && echo agent >/made/ssh", options="--mount=type=ssh,id=key,required=true "
+    ),
+    "secrets": _running(
+        "; ".join(f"/bin/busybox cat /run/secrets/{name} >/made/{name}" for name in _SECRETS),
+        options="".join(f"--mount=type=secret,id={name},required=true " for name in _SECRETS),
     ),
     "two-stages": {
         "Dockerfile": (
@@ -113,6 +131,8 @@ _BESIDE: Files = {
     "outside/Own.Dockerfile.dockerignore": "*\n!a.txt\n",
     "extra/extra.txt": "extra\n",
     "token.txt": "a secret",
+    "token,2.txt": "a secret\nof two lines",
+    "empty.txt": "",
 }
 
 
