@@ -30,6 +30,9 @@ __all__ = ["Opened", "Server", "expired", "status_of"]
 MAX_HANDLERS: Final = 1000
 """Handlers running at once, those of reset streams that still clean up included: four times the open streams."""
 
+MAX_HEADERS: Final = 32 * 1024 * 1024
+"""Bytes of the headers of all calls that run: the patterns of a build are hundreds of kilobytes, of a few calls."""
+
 MAX_SHOWN: Final = 200
 """Characters of a path that are repeated: a peer may make it a megabyte long."""
 
@@ -53,17 +56,20 @@ class Server:
         self._task_group = task_group
         self._on_error = on_error
         self._running = 0
+        self._headers = 0  # bytes, of the calls that run
         self._allowance = Allowance()
 
     def accept(self, stream: Stream) -> None:
         """Start to serve a stream. Never waits, so that it can be called from the reader."""
-        if self._running >= MAX_HANDLERS:
+        headers = sum(len(name) + len(value) for name, value in stream.headers)
+        if self._running >= MAX_HANDLERS or self._headers + headers > MAX_HEADERS:
             stream.reset(REFUSED_STREAM)
             return
         self._running += 1
-        self._task_group.start_soon(self._serve, stream, name=f"stream {stream.id}")
+        self._headers += headers
+        self._task_group.start_soon(self._serve, stream, headers, name=f"stream {stream.id}")
 
-    async def _serve(self, stream: Stream) -> None:
+    async def _serve(self, stream: Stream, headers: int) -> None:
         try:
             if (refusal := _refusal(stream)) is not None:
                 stream.send_trailers([(b":status", refusal)])
@@ -75,6 +81,7 @@ class Server:
                 raise
         finally:
             self._running -= 1
+            self._headers -= headers
 
     async def _serve_grpc(self, stream: Stream) -> None:
         # No method has other characters; escaped, so that what looks alike does not match.

@@ -242,6 +242,7 @@ class Connection(asyncio.BufferedProtocol):
         self._core = core if core is not None else Core()
         self._on_stream = on_stream
         self._streams: dict[int, Stream] = {}
+        self._ended_by_peer: list[int] = []  # by what is being told
         self._transport: asyncio.Transport | None = None
         self._outlet: Outlet | None = None
         self._loop = asyncio.get_running_loop()
@@ -329,6 +330,11 @@ class Connection(asyncio.BufferedProtocol):
             if self._ended:
                 return
             self._dispatch(event)
+        # Not sooner: the core is ahead of what is told here, and a reset may have followed the end.
+        for stream_id in self._ended_by_peer:
+            if not self._core.is_open(stream_id):
+                self._streams.pop(stream_id, None)  # this side had ended before
+        self._ended_by_peer.clear()
         self._flush()
 
     def close(self) -> None:
@@ -408,8 +414,7 @@ class Connection(asyncio.BufferedProtocol):
                 stream._headers_received(headers)
             case StreamEnded(stream_id):
                 stream._end_received()
-                if not self._core.is_open(stream_id):
-                    del self._streams[stream_id]  # this side had ended before
+                self._ended_by_peer.append(stream_id)
             case StreamResetReceived(stream_id, code, by):
                 del self._streams[stream_id]
                 stream._failed(StreamReset(code, by=by))

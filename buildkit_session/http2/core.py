@@ -59,6 +59,7 @@ from buildkit_session.http2.frames import (
 )
 from buildkit_session.http2.gate import PREFACE, FrameGate, known_settings, parse_goaway
 from buildkit_session.http2.header_block import HeaderBlock
+from buildkit_session.http2.header_decoder import HeaderDecoder
 from buildkit_session.http2.outbox import DEFAULT_WINDOW, Outbox
 
 if TYPE_CHECKING:
@@ -414,5 +415,8 @@ def _h2_connection(
     # Nor does it look at lengths: the gate did, and a joined header block is longer than any frame may be.
     connection.max_inbound_frame_size = LARGEST_FRAME
     # The setting is only what we announce; the decoder has a limit of its own (64 KiB unless told).
-    connection.decoder.max_header_list_size = max_header_list
+    decoder = HeaderDecoder()
+    decoder.max_header_list_size = max_header_list
+    decoder.max_allowed_table_size = connection.decoder.max_allowed_table_size
+    connection.decoder = decoder
     return connection

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -237,6 +239,30 @@ async def test_odd_questions_about_sources(context: Path) -> None:
         policy.AttestationChain(blobs={"sha256:0": b"0"}),
     )
     assert seen[3].platform == "linux/arm/v7"
+
+
+async def test_a_source_with_a_login_that_nobody_has_decided_about(
+    context: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What an URL has of secrets is in no log and no error."""
+
+    async def attack(channel: Channel) -> None:
+        for identifier in ("https://me:hunter2@host/a?signature=hunter2", "git://hunter2@host/a"):
+            await ask(channel, CHECK, about(identifier))
+            await ask(channel, CHECK, about(identifier.replace("host", "allowed")))
+        raise bk.RpcError(Status.UNKNOWN, "nobody has decided")
+
+    def decide(source: policy.Source) -> policy.Decision:
+        if "allowed" in source.identifier:
+            return policy.allow()
+        raise ZeroDivisionError
+
+    caplog.set_level(logging.DEBUG)
+    async with attacked(context, attack) as client:
+        with pytest.raises(bk.CallbackError, match=r"about https://host/a.*ZeroDivisionError") as caught:
+            await client.build(context, source_policy=decide)
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value)) + caplog.text
+    assert "https://allowed/a" in caplog.text
 
 
 async def test_many_sources_at_once(context: Path) -> None:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from anyio import wait_all_tasks_blocked
 from h2.settings import SettingCodes
 from scripted_peer import PATIENCE, Answer, Peer, grpc_message, request, serving
 from tricky_cases import tricky
 
 from buildkit_session.errors import ConnectionClosed, RpcError, StreamReset
+from buildkit_session.grpc import server
 from buildkit_session.grpc.codec import BYTES, MessageCodec
 from buildkit_session.grpc.router import Codecs, Route, Router, messages, unary
 from buildkit_session.grpc.status import Status
@@ -623,6 +625,49 @@ async def test_stalled_reader_leaves_room_for_others() -> None:
         answer = await peer.call(PATH, b"y" * 500_000)
 
     assert answer.bodies == [b"y" * 500_000]
+
+
+async def test_a_request_that_is_complete_and_taken_back_at_once() -> None:
+    """All frames in one read: the handler that waits ends all the same, however often that is done."""
+    running = 0
+
+    async def handler(call: IncomingCall[bytes, bytes]) -> None:
+        nonlocal running
+        running += 1
+        try:
+            await never(call)
+        finally:
+            running -= 1
+
+    async with serving(raw(handler)) as peer:
+        for _ in range(30):
+            for split in (False, True):
+                stream = peer.h2.get_next_available_stream_id()
+                peer.h2.send_headers(stream, request(PATH))
+                if split:  # the handler has begun when the rest comes
+                    await peer.ping()
+                peer.h2.send_data(stream, grpc_message(b"a"), end_stream=True)
+                peer.h2.reset_stream(stream, CANCEL)
+            await peer.ping()
+        await assert_healthy(peer)
+        await wait_all_tasks_blocked()
+        assert running == 0
+        assert peer.connection.open_streams == 0
+
+
+async def test_calls_that_hold_large_headers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some are served, others refused until those have ended; small ones always."""
+    monkeypatch.setattr(server, "MAX_HEADERS", 20_000)
+    large = [(b"pattern", b"x" * 8_000)]
+    async with serving(raw(never)) as peer:
+        held = [await peer.open(request(PATH, *large)) for _ in range(3)]
+        await assert_healthy(peer)
+        assert [peer.answers[stream].reset for stream in held] == [None, None, 7]
+        await peer.reset(held[0])
+        await wait_all_tasks_blocked()
+        later = await peer.open(request(PATH, *large))
+        await assert_healthy(peer)
+        assert peer.answers[later].reset is None
 
 
 async def test_many_small_messages_leave_others_their_turns() -> None:
