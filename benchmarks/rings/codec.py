@@ -10,7 +10,8 @@ from buildkit_session.grpc.metadata import Metadata
 from buildkit_session.messages.fsutil.types import Packet, PacketPacketType, Stat
 from buildkit_session.messages.moby.filesync.v1 import BytesMessage
 from buildkit_session.services.filesync import FileSync
-from buildkit_session.services.targets import DirectoryTarget, FileTarget
+from buildkit_session.services.pieces import PIECES
+from buildkit_session.services.targets import DirectoryTarget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +46,7 @@ def run(bench: Workbench) -> None:
     _decode(bench, "decode STAT", STAT, received.request)
     _decode(bench, "decode DATA, 32 KiB", DATA, received.request)
     _encode(bench, "encode REQ", REQ, received.response)
-    _decode(bench, "decode BytesMessage, 32 KiB", BytesMessage(data=PIECE), FileTarget.codecs.request)
+    _decode(bench, "decode BytesMessage, 32 KiB", BytesMessage(data=PIECE), PIECES)
 
 
 def _encode(bench: Workbench, work: str, message: betterproto2.Message, codec: Codec[Any]) -> None:

@@ -27,7 +27,6 @@ import contextlib
 import gc
 import importlib
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from buildkit_session import __version__
@@ -183,7 +182,7 @@ def _run_command(name: str, summary: str, before: CommandLine, rest: Sequence[st
 
 def _global_flags(*, offline: bool) -> Iterator[Flag]:
     for flag in _GLOBAL_FLAGS:
-        yield replace(flag, hidden=True) if offline and flag is _HOST else flag
+        yield flag._replace(hidden=True) if offline and flag is _HOST else flag
 
 
 def _miscounted(number: int, least: int, most: int | None) -> str:

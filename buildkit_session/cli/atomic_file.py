@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import tempfile
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -74,6 +73,8 @@ def _can_be_replaced(target: str) -> bool:
 
 
 def _replace(target: str, data: bytes) -> None:
+    import tempfile  # noqa: PLC0415 - few builds write such a file, and it brings much along
+
     folder, name = os.path.split(target)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
     try:

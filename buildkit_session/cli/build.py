@@ -7,9 +7,8 @@ it imports nothing that is slow; the build itself is in :mod:`buildkit_session.c
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from buildkit_session.cli.build_flags import FLAGS, WARNED
 from buildkit_session.cli.console import Console
@@ -31,8 +30,7 @@ USAGE = "build [OPTIONS] PATH | URL | -"
 _SOURCE_DATE_EPOCH: Final = "SOURCE_DATE_EPOCH"
 
 
-@dataclass(frozen=True, slots=True)
-class BuildOptions:
+class BuildOptions(NamedTuple):
     """What the command line asks for.
 
     Attributes:

@@ -10,9 +10,8 @@ import logging
 import os
 import traceback
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 import anyio.to_thread
@@ -75,8 +74,7 @@ def run(options: BuildOptions) -> int:
         return FAILURE
 
 
-@dataclass(frozen=True, slots=True)
-class _Built:
+class _Built(NamedTuple):
     """How a build has ended.
 
     Attributes:

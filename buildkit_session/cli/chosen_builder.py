@@ -9,8 +9,7 @@ Source: docker/buildx:builder/builder.go (New), store/storeutil/storeutil.go (Ge
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from buildkit_session.client import Client
 from buildkit_session.engine.builders import find_builder
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["ChosenBuilder", "choose_builder"]
 
 
-@dataclass(frozen=True, slots=True)
-class ChosenBuilder:
+class ChosenBuilder(NamedTuple):
     """A daemon, or the builder that it belongs to; made by :func:`choose_builder`."""
 
     address: str | None

@@ -10,9 +10,8 @@ Facts from spf13/pflag:flag.go (FlagSet.parseArgs, parseLongArg, parseSingleShor
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from buildkit_session.truth import FALSE, TRUE
 
@@ -34,8 +33,7 @@ class UsageError(Exception):
         self.unknown = unknown
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
+class Flag(NamedTuple):
     """One flag.
 
     Attributes:
@@ -177,5 +175,7 @@ def _head(flag: Flag) -> str:
 
 
 def _rows(head: str, explanation: str, column: int, width: int) -> Iterator[str]:
+    import textwrap  # noqa: PLC0415 - only help is wrapped, and its patterns take their time
+
     for number, line in enumerate(textwrap.wrap(explanation, max(width - column, 20), break_on_hyphens=False)):
         yield (head if number == 0 else "").ljust(column) + line

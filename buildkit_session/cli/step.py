@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import codecs
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from buildkit_session.cli import quantities
 from buildkit_session.engine.events import Vertex
@@ -222,8 +221,7 @@ class Status:
         return (latest.timestamp or 0) - (shown.timestamp or 0) >= self._INTERVAL
 
 
-@dataclass(frozen=True, slots=True)
-class LogPiece:
+class LogPiece(NamedTuple):
     """A line of output or a part of one.
 
     Attributes:

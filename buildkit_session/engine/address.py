@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 from buildkit_session.errors import InputError, UnsupportedError
@@ -71,8 +71,7 @@ _CONTAINER_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", re.ASCII)
 _KUBERNETES_NAME: Final = re.compile(r"[a-z0-9.][-a-z0-9.]*", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class UnixSocket:
+class UnixSocket(NamedTuple):
     """A unix socket in the file system; a relative path counts from the working directory."""
 
     path: str
@@ -81,8 +80,7 @@ class UnixSocket:
         return f"unix://{self.path}"
 
 
-@dataclass(frozen=True, slots=True)
-class TcpAddress:
+class TcpAddress(NamedTuple):
     """A host and port.
 
     Attributes:
@@ -102,8 +100,7 @@ class TcpAddress:
         return f"{self.scheme}://{host}:{self.port}{self.base}"
 
 
-@dataclass(frozen=True, slots=True)
-class SshAddress:
+class SshAddress(NamedTuple):
     """A daemon on another machine, reached through the ``ssh`` program.
 
     Attributes:
@@ -125,8 +122,7 @@ class SshAddress:
         return f"ssh://{user}{host}{port}{quote(self.path)}"
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerAddress:
+class ContainerAddress(NamedTuple):
     """A buildkitd inside of a container, reached by running ``buildctl dial-stdio`` there.
 
     Attributes:
@@ -144,8 +140,7 @@ class ContainerAddress:
         return f"{self.program}-container://{self.name}{query}"
 
 
-@dataclass(frozen=True, slots=True)
-class PodAddress:
+class PodAddress(NamedTuple):
     """A buildkitd in Kubernetes, reached by the ``kubectl`` program running ``buildctl dial-stdio`` there.
 
     Attributes:

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import anyio
 
@@ -33,8 +32,7 @@ NO_BODIES: Final = range(1000)
 """Statuses whose answers have no body: all, where the method was HEAD."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What a server answered.
 
     Attributes:

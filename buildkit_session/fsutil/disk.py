@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 __all__ = ["DirectoryWriter", "Written"]
 
 CREATE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+MAX_OPEN_FILES: Final = 64
+"""Files whose content has begun and not ended. A daemon reads four at a time."""
+
 MAX_MAJOR: Final = 0xFFF
 MAX_MINOR: Final = 0xFFFFF
 
@@ -216,6 +219,8 @@ class DirectoryWriter:
         self.written.content += file.size
 
     def _create(self, path: bytes) -> _OpenFile:
+        if len(self._open_files) == MAX_OPEN_FILES:
+            raise TransferError(f"the daemon sends content of more than {MAX_OPEN_FILES} files at a time", path=path)
         parent, _ = self._directories.locate(path)
         temporary = self._temporary_name()
         file = _OpenFile(os.open(temporary, CREATE_FLAGS, 0o600, dir_fd=parent), temporary)

@@ -5,7 +5,6 @@ Source: tonistiigi/fsutil:filter.go (NewFilterFS).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from buildkit_session.fsutil.followpaths import drop_nested, follow_paths
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Filter", "Selection", "Verdict"]
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(NamedTuple):
     """What the other side wants of a tree, in the words it was asked for.
 
     Attributes:

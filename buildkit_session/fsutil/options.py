@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from buildkit_session.fsutil.policy import SAFE, Policy
 from buildkit_session.fsutil.quota import UNLIMITED, Limits
@@ -14,8 +13,7 @@ STALL_TIMEOUT: Final = 60.0
 """Seconds of silence. A daemon reads what it is asked for from its own disk."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReceiveOptions:
+class ReceiveOptions(NamedTuple):
     """The options of one transfer.
 
     Attributes:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from buildkit_session.fsutil.backlog import FileEntry
@@ -20,8 +19,7 @@ SPECIAL_BITS: Final = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 ALL_BITS: Final = PERMISSIONS | SPECIAL_BITS
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """How far a listing is trusted, and who owns what it makes.
 
     The default is safe for a caller who is root: no program gets set-user-id bits or capabilities from the daemon.

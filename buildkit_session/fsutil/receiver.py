@@ -3,7 +3,7 @@
 At most ``OUTSTANDING`` requests are open at a time. The daemon's sender has four readers and a queue of 128 requests,
 and stops taking requests when that is full; a receiver that sends thousands at once can then block it for good, as
 both sides wait for each other. Below the queue's length the daemon always takes requests, so ours can never be stuck,
-and one task may both read and ask.
+and one task may both read and ask. As many as that, because each round of requests costs the same, few or many.
 
 Content that was asked for and does not come ends the transfer after a time, see
 :mod:`buildkit_session.fsutil.stall`.
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Sink", "receive_listing", "receive_tree"]
 
-OUTSTANDING: Final = 64
-"""Requests under way; half the daemon's queue."""
+OUTSTANDING: Final = 120
+"""Requests under way; a little less than the daemon's queue holds."""
 
 MANY: Final = 2 * OUTSTANDING
 """Packets in a batch that are worth a change of threads: small files, as many as there can be."""

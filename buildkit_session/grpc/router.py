@@ -7,7 +7,6 @@ directory, and nothing on the wire says which. A generated stub cannot express t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from buildkit_session.errors import InputError, RpcError
@@ -57,8 +56,7 @@ def of_request(tell: Callable[[Any], str]) -> Subject:
     return Subject(lambda _metadata, request: tell(request), needs_request=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """One served method.
 
     Attributes:

@@ -6,8 +6,7 @@ Source: opencontainers/image-spec:descriptor.md (Digests, Registered Algorithms)
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 __all__ = ["Digest"]
 
@@ -18,8 +17,7 @@ _FORMS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Digest:
+class Digest(NamedTuple):
     """Attributes: ``algorithm``, a name that :mod:`hashlib` knows; ``hex``, lower-case digits."""
 
     algorithm: str

@@ -32,8 +32,10 @@ _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,18}")
 class Target(Protocol):
     """Where one exporter's result goes."""
 
-    codecs: Codecs
-    """What its streams carry."""
+    @property
+    def codecs(self) -> Codecs:
+        """What its streams carry."""
+        ...
 
     async def receive(self, call: IncomingCall[Any, Any], /) -> None:
         """Take one stream. There may be several at once: one for each platform."""

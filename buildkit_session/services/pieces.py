@@ -11,13 +11,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, cast
 
 from buildkit_session.grpc.codec import MessageCodec
+from buildkit_session.grpc.router import Codecs
 from buildkit_session.grpc.varint import encode_varint, read_varint
 from buildkit_session.messages.moby.filesync.v1 import BytesMessage
 
 if TYPE_CHECKING:
     from buildkit_session.grpc.envelope import Body, Buffer
 
-__all__ = ["PIECES", "PieceCodec"]
+__all__ = ["CODECS", "PIECES", "PieceCodec"]
 
 _DATA: Final = 0x0A
 
@@ -49,3 +50,5 @@ class PieceCodec:
 
 
 PIECES: Final = PieceCodec()
+
+CODECS: Final = Codecs(PIECES, PIECES)

@@ -26,7 +26,6 @@ from buildkit_session.fsutil.receiver import receive_listing, receive_tree
 from buildkit_session.fsutil.wire import PACKETS
 from buildkit_session.grpc.router import Codecs
 from buildkit_session.services.exported import Exported
-from buildkit_session.services.pieces import PIECES
 from buildkit_session.services.placement import PlacementMode, place
 from buildkit_session.services.writers import AnyWriter, Feed, FileFeed, feed_of
 
@@ -47,7 +46,6 @@ READER_POLL: Final = 0.1
 """Seconds between looks for the reader of a pipe."""
 
 _PACKETS = Codecs(PACKETS, PACKETS)
-_BYTES = Codecs(PIECES, PIECES)
 
 
 class _Target:
@@ -170,15 +168,25 @@ class ListingTarget(_Target):
         return Exported(None, entries=tuple(self.entries))
 
 
-class StreamTarget(_Target):
+class _ByteTarget(_Target):
+    """Receives the pieces of one file."""
+
+    @property
+    def codecs(self) -> Codecs:
+        """See :class:`~buildkit_session.services.filesend.Target`."""
+        # Here, as an export to a directory does without these messages.
+        from buildkit_session.services.pieces import CODECS  # noqa: PLC0415
+
+        return CODECS
+
+
+class StreamTarget(_ByteTarget):
     """Receives one file into a writer, ordinary or asynchronous, which stays the caller's and is not closed.
 
     Args:
         writer: gets the bytes.
         limits: how many of them it gets at most; entries of an archive are not counted.
     """
-
-    codecs = _BYTES
 
     def __init__(self, writer: AnyWriter, limits: Limits = UNLIMITED) -> None:
         super().__init__()
@@ -191,15 +199,13 @@ class StreamTarget(_Target):
             await _copy(call, self._feed, self._quota)
 
 
-class FeedTarget(_Target):
+class FeedTarget(_ByteTarget):
     """Receives one file into what is opened when the file begins, and closed when its stream has ended in any way.
 
     Args:
         open_feed: gives the feed; what the block does after a ``flush`` is done when the file is complete.
         limits: as for :class:`StreamTarget`.
     """
-
-    codecs = _BYTES
 
     def __init__(self, open_feed: Callable[[], AbstractAsyncContextManager[Feed]], limits: Limits = UNLIMITED) -> None:
         super().__init__()
@@ -213,15 +219,13 @@ class FeedTarget(_Target):
                 await _copy(call, feed, self._quota)
 
 
-class FileTarget(_Target):
+class FileTarget(_ByteTarget):
     """Receives one file to a path: complete or not at all. It is written aside and renamed when its end was seen.
 
     Args:
         destination: a link is followed; a device or a pipe is written to directly.
         limits: as for :class:`StreamTarget`.
     """
-
-    codecs = _BYTES
 
     def __init__(self, destination: Path, limits: Limits = UNLIMITED) -> None:
         super().__init__()

@@ -31,6 +31,7 @@ from wires import (
 )
 
 from buildkit_session.errors import RemoteProtocolError, StreamReset, TransferError
+from buildkit_session.fsutil.disk import MAX_OPEN_FILES
 from buildkit_session.fsutil.modes import GoMode
 from buildkit_session.fsutil.options import DEFAULT, ReceiveOptions
 from buildkit_session.fsutil.packets import DATA, ERR, FIN, REQ, PeerGaveUp
@@ -579,20 +580,36 @@ def test_requests_and_open_files_are_bounded(dest: Path) -> None:
         await daemon.end_of_list()
         for first in range(0, count, OUTSTANDING):
             asked = [(await daemon.next()).id for _ in range(min(OUTSTANDING, count - first))]
-            for number in asked:
+            for number in asked[:MAX_OPEN_FILES]:
                 await daemon.piece(number, b"ab")
             if first in (0, OUTSTANDING * 40):  # it takes its time
                 await anyio.wait_all_tasks_blocked()
-                assert len(open_descriptors()) - before <= 64
+                assert len(open_descriptors()) - before <= MAX_OPEN_FILES
             assert len(daemon.end.peer.sent) == first + len(asked)
-            for number in asked:
+            for number in asked[:MAX_OPEN_FILES]:
                 await daemon.data(number, b"cd")
+            for number in asked[MAX_OPEN_FILES:]:
+                await daemon.data(number, b"abcd")
         assert (await daemon.next()).type == FIN
         await daemon.fin()
 
     received = receive(dest, script)
     assert received.error is None
     assert len(os.listdir(dest)) == count
+
+
+def test_more_open_files_than_any_daemon_has_are_refused(dest: Path) -> None:
+    async def script(daemon: Daemon) -> None:
+        await daemon.stat(*(Stat(path=b"f%05d" % number, mode=0o644, size=4) for number in range(OUTSTANDING)))
+        await daemon.end_of_list()
+        for _ in range(MAX_OPEN_FILES + 1):
+            await daemon.piece((await daemon.next()).id, b"ab")
+        await anyio.wait_all_tasks_blocked()
+
+    received = receive(dest, script)
+    assert isinstance(received.error, TransferError)
+    assert f"more than {MAX_OPEN_FILES} files at a time" in str(received.error)
+    assert tree(dest) == {}
 
 
 # -- faults ---------------------------------------------------------------------------------------------------------
