@@ -172,6 +172,7 @@ def start_token_server(passwords: Mapping[str, str]) -> Iterator[TokenServer]:
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
+                self.send_header("Connection", "close")  # a daemon would keep it for as long as it likes
                 self.end_headers()
                 self.wfile.write(body)
 

@@ -97,7 +97,7 @@ def running(registry: RegistryT) -> Iterator[RegistryT]:
 
         def reply(self, status: int, fields: dict[str, str], body: bytes) -> None:
             self.send_response(status)
-            for name, value in {**fields, "Content-Length": str(len(body))}.items():
+            for name, value in {**fields, "Content-Length": str(len(body)), "Connection": "close"}.items():
                 self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":
