@@ -26,11 +26,11 @@ COPY busybox /bin/busybox
 RUN ["/bin/busybox", "sh", "-c", "for i in 1 2 3 4 5; do echo line $i; /bin/busybox sleep 0.3; done; exit CODE"]
 """
 PROGRAM = """\
-import dataclasses, os, sys
+import os, sys
 from buildkit_session.cli import build, building
 from buildkit_session.cli.flags import parse
 options = build.read_options(parse(build.FLAGS, sys.argv[1:]), os.environ)
-sys.exit(building.run(dataclasses.replace(options, progress="tty")))
+sys.exit(building.run(options._replace(progress="tty")))
 """
 
 
