@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from buildkit_session.build import Target
     from buildkit_session.chosen_outputs import ChosenOutputs
     from buildkit_session.content_stores import ContentStores
-    from buildkit_session.engine.capabilities import RunSetting
+    from buildkit_session.engine.capabilities import Feature
     from buildkit_session.engine.daemon import Daemon, DaemonInfo, Link
     from buildkit_session.engine.events import ProgressEvent
     from buildkit_session.engine.question import Question
@@ -236,28 +236,20 @@ class Run:
 
     async def _require_capabilities(self, link: Link) -> None:
         """Refuse what the daemon would ignore without a word."""
-        several, policy = len(self._outputs) > 1, self._request.source_policy is not None
-        verifier, exporter = self._request.policy_verifier is not None, self._request.session_exporter is not None
-        settings = [name for name, value in self._run_settings() if value]
-        if several or policy or verifier or exporter or settings:
-            from buildkit_session.engine import capabilities  # noqa: PLC0415 - few builds have any
+        request, runs_steps = self._request, self._question is None
+        asked: dict[Feature, object] = {
+            "several_outputs": len(self._outputs) > 1,
+            "source_policy": request.source_policy is not None,
+            "policy_function": request.policy_verifier is not None,
+            "session_exporter": request.session_exporter is not None,
+            "ulimits": runs_steps and request.ulimits,
+            "shm_size": runs_steps and request.shm_size,
+            "cgroup_parent": runs_steps and request.cgroup_parent,
+        }
+        if needed := [feature for feature, wanted in asked.items() if wanted]:
+            from buildkit_session.engine.capabilities import require  # noqa: PLC0415 - few builds need any
 
-            if several:
-                await capabilities.require_several_outputs(link, address=self._info.address)
-            if policy:
-                await capabilities.require_source_policy(link, address=self._info.address)
-            if verifier:
-                await capabilities.require_source_policy_session(link, address=self._info.address)
-            if exporter:
-                await capabilities.require_session_exporter(link, address=self._info.address)
-            if settings:
-                await capabilities.require_run_settings(link, settings, address=self._info.address)
-
-    def _run_settings(self) -> Iterator[tuple[RunSetting, object]]:
-        if self._question is None:  # which runs no steps
-            yield "ulimits", self._request.ulimits
-            yield "shm_size", self._request.shm_size
-            yield "cgroup_parent", self._request.cgroup_parent
+            await require(link, needed, address=self._info.address)
 
     def _warnings(self) -> Iterator[str]:
         if self._request.outputs or self._question is not None or self._request.session_exporter is not None:
